@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Attempts: ids that are unique and ordered in time, and what an attempt can end as."""
+
+import enum
+import os
+import time
+import uuid
+
+
+class AttemptStatus(enum.StrEnum):
+    """What an attempt ended as; names as in LSST's ``QuantumAttemptStatus``."""
+
+    SUCCESSFUL = "successful"
+    """The task ended well and every required output was found and recorded."""
+    FAILED = "failed"
+    """The task, or the check of its outputs, ended with an error."""
+    ABORTED = "aborted"
+    """The attempt was told to stop (SIGTERM) before the task ended."""
+
+
+def new_attempt_id(*, after: str | None = None) -> str:
+    """Make an attempt id: a UUIDv7 (RFC 9562 section 5.7), its time in milliseconds first.
+
+    Parameters
+    ----------
+    after
+        The newest attempt id known of this quantum. The new one sorts behind it even when this
+        machine's clock is slow, because of several successful attempts the highest id counts.
+    """
+    milliseconds = time.time_ns() // 1_000_000
+    if after is not None:
+        milliseconds = max(milliseconds, attempt_milliseconds(after) + 1)
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (milliseconds & (1 << 48) - 1) << 80 | random
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))
+
+
+def attempt_milliseconds(attempt_id: str) -> int:
+    """Milliseconds since 1970 at which an attempt id was made, by the clock of its worker."""
+    return uuid.UUID(attempt_id).int >> 80
+
+
+def short_attempt(attempt_id: str) -> str:
+    """The form of an attempt id that output keys carry: its time and 32 random bits, 20 digits."""
+    digits = uuid.UUID(attempt_id).hex
+    return digits[:12] + digits[-8:]

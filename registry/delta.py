@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Delta: the commit record of one quantum attempt (specification: ``docs/delta-format.md``).
+
+A delta is one line of JSON whose first member is the SHA-256 of everything behind it::
+
+    {"checksum":"sha256:<64 hex digits>","format":1,…}
+
+so that it is verified over the bytes as they lie in S3, before anything is decoded.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+
+from registry import names, typed_json
+from registry.attempt import AttemptStatus
+from registry.errors import FormatError, NewerFormatError
+from registry.model import DataId, DimensionRecord
+
+DELTA_FORMAT = 1
+
+_HEAD = b'{"checksum":"sha256:'
+_HEX_DIGITS = 64
+_BODY_START = len(_HEAD) + _HEX_DIGITS + len(b'",')
+
+
+class DeltaError(FormatError):
+    """A delta is damaged or contradicts itself; it must not be merged nor trusted."""
+
+    error_type = "bad_delta"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadInput:
+    """An input as the attempt read it; ``attempt_id`` is the attempt that made it, if known."""
+
+    dataset_id: str
+    attempt_id: str | None
+    key: str
+    size_bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceUse:
+    """What the task and all its children used."""
+
+    wall_s: float
+    cpu_user_s: float
+    cpu_system_s: float
+    max_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRow:
+    """A row of table ``dataset``; RUN, quantum and attempt are those of the delta."""
+
+    dataset_id: str
+    dataset_type: str
+    data_id: DataId
+
+
+@dataclass(frozen=True, slots=True)
+class DatastoreRow:
+    """A row of table ``datastore_record``: where the bytes of a dataset are."""
+
+    dataset_id: str
+    object_key: str
+    size_bytes: int
+    checksum: str
+    storage_class: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """A row of table ``metric``: a number that the task reports."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class AddedRows:
+    """The rows that the attempt added to its private registry, by table."""
+
+    dataset: list[DatasetRow] = field(default_factory=list)
+    datastore_record: list[DatastoreRow] = field(default_factory=list)
+    dimension_record: list[DimensionRecord] = field(default_factory=list)
+    metric: list[MetricRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one quantum attempt read, did, and added to its private registry.
+
+    Times are UTC in ISO 8601 with microseconds. ``no_work`` marks a success that had nothing to
+    do. A delta that is not successful names no outputs.
+    """
+
+    format: int
+    graph_id: str
+    run: str
+    quantum_id: str
+    task_label: str
+    data_id: DataId
+    attempt_id: str
+    status: AttemptStatus
+    no_work: bool
+    started: str
+    finished: str
+    host: str
+    resources: ResourceUse
+    exit_code: int | None
+    signal: int | None
+    error: str | None
+    log_key: str | None
+    inputs: list[ReadInput]
+    rows: AddedRows
+
+
+def write_delta(delta: Delta) -> bytes:
+    """Return the bytes of a delta, checksum first."""
+    body = typed_json.encode(delta).encode()[1:]
+    return _HEAD + hashlib.sha256(body).hexdigest().encode() + b'",' + body
+
+
+def read_delta(content: bytes, key: str) -> Delta:
+    """Verify and read a delta found under a key.
+
+    Raises
+    ------
+    NewerFormatError
+        If a newer release wrote it; it is whole, and can be read after an upgrade.
+    DeltaError
+        If it is truncated, altered, of another form, or not the delta that its key names.
+    """
+    verify_checksum(content, key)
+    check_format(content, key)
+    try:
+        delta = typed_json.decode(Delta, b"{" + content[_BODY_START:], f"delta {key!r}")
+    except FormatError as error:
+        raise DeltaError(str(error)) from error
+    check_consistent(delta, key)
+    return delta
+
+
+def verify_checksum(content: bytes, key: str) -> str:
+    """Return the checksum of a delta after comparing it with the bytes.
+
+    Raises
+    ------
+    DeltaError
+        If the frame is not there or the bytes behind it have another SHA-256.
+    """
+    if not content.startswith(_HEAD) or content[_BODY_START - 2 : _BODY_START] != b'",':
+        raise DeltaError(
+            f"delta {key!r}: expected it to begin with its checksum, found {content[:40]!r}"
+        )
+    stated = content[len(_HEAD) : _BODY_START - 2].decode(errors="replace")
+    found = hashlib.sha256(content[_BODY_START:]).hexdigest()
+    if found != stated:
+        raise DeltaError(
+            f"delta {key!r}: expected SHA-256 {stated} over {len(content) - _BODY_START} bytes, "
+            f"found {found}; it is truncated or altered"
+        )
+    return f"sha256:{found}"
+
+
+def delta_body(content: bytes) -> bytes:
+    """The JSON object of a verified delta without its checksum."""
+    return b"{" + content[_BODY_START:]
+
+
+def check_format(content: bytes, key: str) -> None:
+    """Look at the format of a verified delta before anything else in it is believed.
+
+    Raises
+    ------
+    NewerFormatError, DeltaError
+    """
+    head = content[_BODY_START : _BODY_START + 40]
+    name, _, rest = head.partition(b":")
+    digits = rest.split(b",")[0]
+    if name != b'"format"' or not digits.isdigit():
+        raise DeltaError(f"delta {key!r}: expected its format behind the checksum, found {head!r}")
+    if int(digits) > DELTA_FORMAT:
+        raise NewerFormatError(
+            f"delta {key!r}: expected format {DELTA_FORMAT} or older, found {int(digits)}; "
+            "upgrade registry-merge"
+        )
+
+
+def check_consistent(delta: Delta, key: str) -> None:
+    """Check what a delta says of itself: its key, and that only a success names outputs.
+
+    Raises
+    ------
+    DeltaError
+    """
+    named = names.parse_delta_key(key)
+    if named != (delta.quantum_id, delta.attempt_id):
+        raise DeltaError(
+            f"delta {key!r}: holds quantum {delta.quantum_id!r}, attempt {delta.attempt_id!r}"
+        )
+    if key != names.delta_key(delta.run, delta.quantum_id, delta.attempt_id):
+        raise DeltaError(f"delta {key!r}: says that it belongs to RUN {delta.run!r}")
+    rows = delta.rows
+    if delta.status is not AttemptStatus.SUCCESSFUL and (rows.dataset or rows.datastore_record):
+        raise DeltaError(f"delta {key!r}: is {delta.status} but names outputs")
+    if {row.dataset_id for row in rows.dataset} != {r.dataset_id for r in rows.datastore_record}:
+        raise DeltaError(f"delta {key!r}: datasets and datastore records do not match")
+    if len({row.dataset_id for row in rows.dataset}) != len(rows.dataset) or len(
+        rows.datastore_record
+    ) != len(rows.dataset):
+        raise DeltaError(f"delta {key!r}: names a dataset twice")
+    for record in rows.datastore_record:
+        if not record.object_key.startswith(f"{delta.run}/") or record.size_bytes < 0:
+            raise DeltaError(
+                f"delta {key!r}: expected keys below {delta.run!r} and sizes of 0 or more, "
+                f"found key {record.object_key!r} of {record.size_bytes} bytes"
+            )

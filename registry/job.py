@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Job file: all that a worker must know to run one quantum, written when a graph is published."""
+
+from dataclasses import dataclass, field
+
+from registry import names, typed_json
+from registry.errors import FormatError, NewerFormatError
+from registry.model import DataId, DatasetType, DimensionRecord
+
+JOB_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCall:
+    """What a quantum runs: a command, or a Python function that is given the repo object.
+
+    Exactly one of ``command`` (argument list with placeholders) and ``function``
+    (``module:function``) is given.
+    """
+
+    command: list[str] | None = None
+    function: str | None = None
+    config: dict[str, object] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedInput:
+    """A dataset that the quantum reads.
+
+    ``producer`` is the quantum that makes it; its delta then tells key, size and checksum.
+    Without one the dataset is there already and ``key`` names it, with size (bytes) and checksum
+    (``sha256:…``) if known.
+    """
+
+    dataset_id: str
+    dataset_type: str
+    data_id: DataId
+    run: str
+    path: str
+    optional: bool = False
+    producer: str | None = None
+    key: str | None = None
+    size_bytes: int | None = None
+    checksum: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedOutput:
+    """A dataset that the quantum makes, at ``path`` below the repo directory."""
+
+    dataset_id: str
+    dataset_type: str
+    data_id: DataId
+    path: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One quantum with everything it needs."""
+
+    format: int
+    graph_id: str
+    run: str
+    quantum_id: str
+    task_label: str
+    data_id: DataId
+    task: TaskCall
+    dataset_types: list[DatasetType]
+    inputs: list[PredictedInput]
+    outputs: list[PredictedOutput]
+    dimension_records: list[DimensionRecord] = field(default_factory=list)
+
+
+def write_job(job: Job) -> bytes:
+    """Return the text of a job file."""
+    return typed_json.encode(job).encode()
+
+
+def read_job(text: str | bytes, what: str) -> Job:
+    """Read a job file.
+
+    Raises
+    ------
+    NewerFormatError
+        If a newer release wrote it.
+    FormatError
+        If it is damaged, or names a path outside the sandbox.
+    """
+    job = typed_json.decode(Job, text, what)
+    if job.format > JOB_FORMAT:
+        raise NewerFormatError(
+            f"{what}: expected job format {JOB_FORMAT} or older, found {job.format}; "
+            "upgrade quantum-exec on the worker"
+        )
+    names.check_run(job.run)
+    everything: list[PredictedInput | PredictedOutput] = [*job.inputs, *job.outputs]
+    for predicted in everything:
+        names.check_key(predicted.path, f"{what}: path of {predicted.dataset_type}")
+    if (job.task.command is None) == (job.task.function is None):
+        raise FormatError(f"{what}: expected either a command or a function, found both or none")
+    return job

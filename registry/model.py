@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Dataset types, data IDs and dataset refs, named as in LSST's Butler."""
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from registry.errors import InvalidNameError
+from registry.typed_json import canonical
+
+DataIdValue = str | int
+DataId = dict[str, DataIdValue]
+
+# Every id that is derived and not given comes from this name space, so that the same graph read
+# twice, or on two machines, has the same ids.
+_ID_NAMESPACE = uuid.UUID("7f0a2c0e-63f5-5b2c-9f43-2d8b1a3a9d51")
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+EXTENSIONS = {
+    "Json": ".json",
+    "Yaml": ".yaml",
+    "Parquet": ".parquet",
+    "NumpyArray": ".npy",
+    "Fits": ".fits",
+    "File": "",
+}
+"""File extension of each storage class that we read and write; a dataset type may name another."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetType:
+    """A named kind of dataset.
+
+    ``extension`` begins with a dot or is empty; ``dimensions`` are the keys of its data IDs.
+    """
+
+    name: str
+    dimensions: list[str]
+    storage_class: str
+    extension: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRef:
+    """The identity of a dataset: type, data ID, RUN, and a UUID fixed before anything runs."""
+
+    dataset_id: str
+    dataset_type: str
+    data_id: DataId
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class DimensionRecord:
+    """Facts about one value of a dimension, such as the airmass of an exposure."""
+
+    dimension: str
+    data_id: DataId
+    record: dict[str, object]
+
+
+def check_identifier(name: str, what: str) -> str:
+    """Return a dataset type, dimension or task name that is a plain identifier.
+
+    Raises
+    ------
+    InvalidNameError
+        If it is not: names become parts of keys, columns of tables and words in messages.
+    """
+    if not _IDENTIFIER.match(name):
+        raise InvalidNameError(
+            f"{what}: expected letters, digits and underscores, not first a digit; found {name!r}"
+        )
+    return name
+
+
+def derived_id(*parts: object) -> str:
+    """Return the UUID (version 5) that stands for these parts, always the same."""
+    return str(uuid.uuid5(_ID_NAMESPACE, canonical(list(parts))))
+
+
+def format_data_id(data_id: Mapping[str, object]) -> str:
+    """Return a data ID as people write it: ``exposure=3, detector=1``."""
+    return ", ".join(f"{key}={value}" for key, value in data_id.items())

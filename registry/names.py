@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every S3 key and every file name in a sandbox.
+
+A *key* is relative to the root of the datastore (``s3://bucket/prefix`` or ``file:///dir``)::
+
+    <run>/<dataset_type>/<value>/…/<dataset_type>_<value>_….<attempt>.<ext>   datasets
+    <run>/quantum-exec/graphs/<graph id>.json              graph record
+    <run>/quantum-exec/graphs/<graph id>.quanta.jsonl.gz   predicted quanta of the graph
+    <run>/quantum-exec/jobs/<quantum id>.json              job
+    <run>/quantum-exec/logs/<quantum id>.<attempt id>.log  log of the task
+    <run>/quantum-exec/deltas/<quantum id>.<attempt id>.json
+
+``quantum-exec`` has a hyphen, so no dataset type can be called so, and no part of a RUN may be.
+"""
+
+import hashlib
+import re
+import uuid
+from urllib.parse import quote
+
+from registry.attempt import short_attempt
+from registry.errors import InvalidNameError
+from registry.model import DataId
+
+CONTROL = "quantum-exec"
+
+# Names in a sandbox, all relative to its directory.
+JOB_FILE = "job.json"
+STAGE_IN_FILE = "stage-in.json"
+STAGE_OUT_FILE = "stage-out.json"
+DELTA_FILE = "delta.json"
+TASK_LOG = "task.log"
+PRIVATE_REGISTRY = "registry.sqlite3"
+REPO_DIR = "repo"
+
+_RUN_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=-]*\Z")
+_DELTA_KEY = re.compile(r"(?P<quantum>[0-9a-f-]{36})\.(?P<attempt>[0-9a-f-]{36})\.json\Z")
+# ext4, XFS and most others allow 255 bytes in one name; attempt and extension need some.
+_MAX_PART_BYTES = 120
+
+
+def check_run(run: str) -> str:
+    """Return the name of a RUN collection if keys can be built from it.
+
+    Raises
+    ------
+    InvalidNameError
+        If a part between slashes is empty, hidden, reserved or has an unsafe character.
+    """
+    for part in run.split("/"):
+        if not _RUN_PART.match(part) or part == CONTROL or ".." in part:
+            raise InvalidNameError(
+                f"RUN {run!r}: part {part!r} must begin with a letter, digit or underscore, hold "
+                f"only these and . + @ = -, and not be {CONTROL!r}"
+            )
+    return run
+
+
+def check_key(key: str, what: str) -> str:
+    """Return a key that stays below the root of the datastore.
+
+    Raises
+    ------
+    InvalidNameError
+        If it is absolute, empty, or has an empty, ``.`` or ``..`` part or a control character.
+    """
+    parts = key.split("/")
+    if any(part in ("", ".", "..") for part in parts) or any(ord(c) < 32 for c in key):
+        raise InvalidNameError(
+            f"{what}: expected a key relative to the datastore, without empty, '.' or '..' "
+            f"parts; found {key!r}"
+        )
+    return key
+
+
+def control_prefix(run: str) -> str:
+    """Prefix of all objects of a RUN that are not datasets."""
+    return f"{run}/{CONTROL}/"
+
+
+def graph_prefix(run: str) -> str:
+    """Prefix of the records of the graphs that write into a RUN: one, or more when extended."""
+    return f"{control_prefix(run)}graphs/"
+
+
+def graph_record_key(run: str, graph_id: str) -> str:
+    """Key of the record of a graph."""
+    return f"{graph_prefix(run)}{graph_id}.json"
+
+
+def predicted_quanta_key(run: str, graph_id: str) -> str:
+    """Key of the list of all quanta of a graph with their predicted outputs."""
+    return f"{graph_prefix(run)}{graph_id}.quanta.jsonl.gz"
+
+
+def job_prefix(run: str) -> str:
+    """Prefix of all jobs of a RUN."""
+    return f"{control_prefix(run)}jobs/"
+
+
+def job_key(run: str, quantum_id: str) -> str:
+    """Key of the job of a quantum."""
+    return f"{job_prefix(run)}{quantum_id}.json"
+
+
+def delta_prefix(run: str, quantum_id: str | None = None) -> str:
+    """Prefix of the deltas of a RUN, or of one quantum in it."""
+    return f"{control_prefix(run)}deltas/" + (f"{quantum_id}." if quantum_id else "")
+
+
+def delta_key(run: str, quantum_id: str, attempt_id: str) -> str:
+    """Key of the delta of an attempt."""
+    return f"{delta_prefix(run, quantum_id)}{attempt_id}.json"
+
+
+def parse_delta_key(key: str) -> tuple[str, str] | None:
+    """Return quantum id and attempt id of a delta's key; None if it is no such key."""
+    found = _DELTA_KEY.search(key)
+    if not found:
+        return None
+    ids = found["quantum"], found["attempt"]
+    for text in ids:
+        try:
+            if str(uuid.UUID(text)) != text:
+                return None
+        except ValueError:
+            return None
+    return ids
+
+
+def log_key(run: str, quantum_id: str, attempt_id: str) -> str:
+    """Key of the log that a task wrote during an attempt."""
+    return f"{control_prefix(run)}logs/{quantum_id}.{attempt_id}.log"
+
+
+def dataset_path(run: str, dataset_type: str, data_id: DataId, extension: str) -> str:
+    """Path of a dataset in the repo of a sandbox: its key without the attempt."""
+    parts = [_path_part(value) for value in data_id.values()]
+    name = _bounded("_".join([dataset_type, *parts]))
+    return "/".join([run, dataset_type, *parts[:-1], name]) + extension
+
+
+def dataset_key(path: str, extension: str, attempt_id: str) -> str:
+    """Key of an output: its path with the attempt, so that no two attempts write one key."""
+    stem = path.removesuffix(extension) if extension else path
+    return f"{stem}.{short_attempt(attempt_id)}{extension}"
+
+
+def _path_part(value: object) -> str:
+    """A data ID value as one part of a path, whatever it holds."""
+    text = quote(str(value), safe="+@=,").replace("~", "%7E")
+    if not text or text.startswith("."):
+        text = "%" + text
+    return _bounded(text)
+
+
+def _bounded(part: str) -> str:
+    if len(part) <= _MAX_PART_BYTES:
+        return part
+    digest = hashlib.sha256(part.encode()).hexdigest()[:16]
+    return f"{part[: _MAX_PART_BYTES - 17]}-{digest}"

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The two files through which stage-in, ``quantum-exec run`` and stage-out talk in a sandbox."""
+
+from dataclasses import dataclass, field
+
+from registry import names, typed_json
+from registry.delta import ReadInput
+from registry.errors import InvalidNameError
+
+
+@dataclass(frozen=True, slots=True)
+class StageInReport:
+    """What stage-in found and fetched; it also names the attempt.
+
+    ``successful_attempt`` is set when the quantum has a valid successful delta already: there is
+    nothing to run. ``missing`` are inputs whose producer succeeded without making them.
+    """
+
+    quantum_id: str
+    attempt_id: str
+    started: str
+    successful_attempt: str | None = None
+    inputs: list[ReadInput] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutFile:
+    """One file to upload: ``path`` below the sandbox, to ``key`` below the datastore.
+
+    ``mtime_ns`` is the file's time of change when it was recorded, in nanoseconds: a file that
+    changed afterwards is not what its checksum says.
+    """
+
+    path: str
+    key: str
+    size_bytes: int
+    checksum: str
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutList:
+    """What to upload when the job ends: ``files`` in any order, then ``delta``, alone and last."""
+
+    run: str
+    files: list[StageOutFile] = field(default_factory=list)
+    delta: StageOutFile | None = None
+
+
+def write_stage_in_report(report: StageInReport) -> str:
+    """Return the text of a stage-in report."""
+    return typed_json.encode(report)
+
+
+def read_stage_in_report(text: str, what: str) -> StageInReport:
+    """Read a stage-in report; raises `FormatError`."""
+    return typed_json.decode(StageInReport, text, what)
+
+
+def write_stage_out_list(stage_out: StageOutList) -> str:
+    """Return the text of a stage-out list."""
+    return typed_json.encode(stage_out)
+
+
+def read_stage_out_list(text: str, what: str) -> StageOutList:
+    """Read a stage-out list.
+
+    Raises
+    ------
+    FormatError
+        If it is damaged.
+    InvalidNameError
+        If a path leaves the sandbox or a key leaves the RUN.
+    """
+    stage_out = typed_json.decode(StageOutList, text, what)
+    names.check_run(stage_out.run)
+    for entry in [*stage_out.files, *([stage_out.delta] if stage_out.delta else [])]:
+        names.check_key(entry.path, f"{what}: path")
+        names.check_key(entry.key, f"{what}: key")
+        if not entry.key.startswith(f"{stage_out.run}/"):
+            raise InvalidNameError(
+                f"{what}: expected keys below RUN {stage_out.run!r}, found {entry.key!r}"
+            )
+    return stage_out

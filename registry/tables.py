@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The tables, defined once for the private (SQLite) and the central (PostgreSQL) registry.
+
+Names are lower case, keys are UUIDs or names, data IDs are JSONB (text in SQLite, canonical
+JSON), there are no views. No column holds the time or the order of a merge, so that the central
+registry is the same, row for row, however the deltas reached it.
+
+Private are the tables that a task may see and write; the central registry has these and the ones
+that only the merger fills.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.types import TypeEngine
+
+UUID_TYPE: TypeEngine[str] = Text().with_variant(postgresql.UUID(as_uuid=False), "postgresql")
+JSON_TYPE: TypeEngine[str] = Text().with_variant(postgresql.JSONB(), "postgresql")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+run = Table(
+    "run",
+    metadata,
+    Column("run", Text, primary_key=True, comment="name of a RUN collection"),
+)
+
+dataset_type = Table(
+    "dataset_type",
+    metadata,
+    Column("dataset_type", Text, primary_key=True),
+    Column("dimensions", JSON_TYPE, nullable=False, comment="list of dimension names"),
+    Column("storage_class", Text, nullable=False),
+)
+
+dimension_record = Table(
+    "dimension_record",
+    metadata,
+    Column("dimension", Text, nullable=False),
+    Column("data_id", JSON_TYPE, nullable=False),
+    Column("record", JSON_TYPE, nullable=False, comment="facts, by name"),
+    PrimaryKeyConstraint("dimension", "data_id"),
+)
+
+dataset = Table(
+    "dataset",
+    metadata,
+    Column("dataset_id", UUID_TYPE, primary_key=True),
+    Column("run", Text, ForeignKey(run.c.run), nullable=False),
+    Column("dataset_type", Text, ForeignKey(dataset_type.c.dataset_type), nullable=False),
+    Column("data_id", JSON_TYPE, nullable=False),
+    Column("quantum_id", UUID_TYPE, comment="quantum that made it; null for an input from outside"),
+    Column("attempt_id", UUID_TYPE, comment="attempt that counts"),
+    UniqueConstraint("run", "dataset_type", "data_id"),
+)
+
+datastore_record = Table(
+    "datastore_record",
+    metadata,
+    Column(
+        "dataset_id",
+        UUID_TYPE,
+        ForeignKey(dataset.c.dataset_id, ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("object_key", Text, nullable=False, comment="relative to the root of the datastore"),
+    Column("size_bytes", BigInteger, comment="null if not known"),
+    Column("checksum", Text, comment="sha256:<hex>; null if not known"),
+    Column("storage_class", Text, nullable=False),
+)
+
+metric = Table(
+    "metric",
+    metadata,
+    Column("attempt_id", UUID_TYPE, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", Double, nullable=False),
+    PrimaryKeyConstraint("attempt_id", "name"),
+)
+
+PRIVATE_TABLES = (run, dataset_type, dimension_record, dataset, datastore_record, metric)
+
+quantum = Table(
+    "quantum",
+    metadata,
+    Column("quantum_id", UUID_TYPE, primary_key=True),
+    Column("run", Text, ForeignKey(run.c.run), nullable=False),
+    Column("graph_id", UUID_TYPE, nullable=False),
+    Column("task_label", Text, nullable=False),
+    Column("data_id", JSON_TYPE, nullable=False),
+    Column("status", Text, nullable=False, comment="of the attempt that counts"),
+    Column("attempt_id", UUID_TYPE, nullable=False, comment="attempt that counts"),
+    CheckConstraint("status IN ('successful', 'failed', 'aborted')", name="status"),
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("attempt_id", UUID_TYPE, primary_key=True),
+    Column("quantum_id", UUID_TYPE, ForeignKey(quantum.c.quantum_id), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("superseded", Boolean, nullable=False, comment="a newer attempt succeeded"),
+    Column("no_work", Boolean, nullable=False),
+    Column("started", DateTime(timezone=True), nullable=False),
+    Column("finished", DateTime(timezone=True), nullable=False),
+    Column("host", Text, nullable=False),
+    Column("wall_s", Double, nullable=False),
+    Column("cpu_user_s", Double, nullable=False),
+    Column("cpu_system_s", Double, nullable=False),
+    Column("max_rss_bytes", BigInteger, nullable=False),
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    Column("error", Text),
+    Column("log_key", Text),
+)
+
+quantum_input = Table(
+    "quantum_input",
+    metadata,
+    Column("attempt_id", UUID_TYPE, nullable=False, comment="attempt that read it"),
+    # No foreign key: deltas arrive in any order, and inputs may lie in a RUN not merged yet.
+    Column("dataset_id", UUID_TYPE, nullable=False),
+    Column("input_attempt_id", UUID_TYPE, comment="attempt that made it, if known"),
+    Column("object_key", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("checksum", Text, nullable=False),
+    PrimaryKeyConstraint("attempt_id", "dataset_id"),
+)
+
+merged_attempt = Table(
+    "merged_attempt",
+    metadata,
+    Column("attempt_id", UUID_TYPE, primary_key=True),
+    Column("run", Text, nullable=False),
+    Column("quantum_id", UUID_TYPE, nullable=False),
+    Column("delta_checksum", Text, nullable=False),
+)
+
+merge_conflict = Table(
+    "merge_conflict",
+    metadata,
+    Column("table_name", Text, nullable=False),
+    Column("conflict_key", Text, nullable=False, comment="canonical JSON of the key both claim"),
+    Column("content", JSON_TYPE, nullable=False, comment="one side, whole"),
+    Column("attempt_id", UUID_TYPE, comment="attempt that brought this side; null: there before"),
+    Column("kept", Boolean, nullable=False, comment="this side is in the table"),
+    PrimaryKeyConstraint("table_name", "conflict_key", "content"),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("delta_key", Text, primary_key=True),
+    Column("run", Text, nullable=False),
+    Column("reason", Text, nullable=False, comment="machine-readable"),
+    Column("message", Text, nullable=False),
+)
+
+
+def private_registry_ddl() -> str:
+    """Return the DDL of a private registry, as kept in ``private_registry.sql``."""
+    dialect = sqlite.dialect()
+    statements = [str(CreateTable(t).compile(dialect=dialect)).strip() for t in PRIVATE_TABLES]
+    statements += [
+        str(CreateIndex(index).compile(dialect=dialect)).strip()
+        for table in PRIVATE_TABLES
+        for index in sorted(table.indexes, key=lambda i: str(i.name))
+    ]
+    head = "-- Generated by python -m registry.tables; do not change by hand.\n"
+    lines = "".join(f"{statement};\n" for statement in statements).splitlines()
+    return head + "".join(line.rstrip() + "\n" for line in lines)
+
+
+if __name__ == "__main__":
+    print(private_registry_ddl(), end="")

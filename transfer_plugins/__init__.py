@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Moving objects between a datastore and a sandbox, and the HTCondor protocol around it.
+
+Runs alone on a worker: only the standard library, boto3, and the part of `registry` that needs
+nothing else. The same functions are called by the plugin (a process of HTCondor's), by
+``quantum-exec run`` and ``run-local`` (in-process), and by ``registry-merge`` (reading deltas).
+
+=====================  ========================================================================
+module                 subject
+=====================  ========================================================================
+`object_store`         the seam: list, get, put, download, upload; ``file://`` datastores
+`s3_object_store`      the same over S3, with boto3
+`checksums`            SHA-256 of files
+`stage_in`             inputs of a job into a sandbox; makes the attempt id and, before anything
+                       else, an empty stage-out list
+`stage_out`            files of a stage-out list into the datastore, the delta last
+`classads`             reading and writing the ClassAds of the plugin protocol
+`htcondor_plugin`      the plugin: ``-classad``, and ``-infile -outfile [-upload]``
+=====================  ========================================================================
+
+boto3 is imported when the first S3 object is touched, never by ``-classad``.
+"""

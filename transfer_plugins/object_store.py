@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Object stores: where datasets, jobs, logs and deltas lie, S3 or a directory.
+
+Keys are relative to the root of the store. Every implementation passes the same contract tests.
+"""
+
+import os
+import shutil
+import tempfile
+import urllib.parse
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.errors import QuantumExecError
+from registry.names import check_key
+from transfer_plugins.checksums import checksum_of_file
+
+
+class TransferError(QuantumExecError):
+    """An object could not be moved; the message names store, key, cause and number of tries."""
+
+    error_type = "transfer"
+
+
+class ObjectNotFoundError(TransferError, FileNotFoundError):
+    """There is no object under this key."""
+
+    error_type = "object_not_found"
+
+
+class ChecksumMismatchError(TransferError):
+    """The bytes that arrived are not the ones that were recorded; they are not delivered."""
+
+    error_type = "checksum_mismatch"
+
+
+class InvalidDatastoreError(QuantumExecError, ValueError):
+    """The URI of a datastore cannot be used; expected ``s3://bucket/prefix`` or ``file:///dir``."""
+
+    error_type = "invalid_datastore"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as a listing shows it; size in bytes."""
+
+    key: str
+    size_bytes: int
+
+
+class ObjectStore(ABC):
+    """A flat space of immutable objects below one root URI.
+
+    Methods raise `ObjectNotFoundError` where an object is missing and `TransferError` for every
+    other failure, after the retries of the implementation. They may be called from many threads.
+    """
+
+    uri: str
+    """URI of the root, without a slash at its end."""
+
+    @abstractmethod
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Give every object whose key begins with ``prefix``, ordered by key."""
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """Return a small object whole."""
+
+    @abstractmethod
+    def put(self, key: str, content: bytes) -> None:
+        """Write a small object whole, replacing what is there."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+
+    @abstractmethod
+    def upload(self, path: Path, key: str, checksum: str) -> None:
+        """Write an object from a file; visible whole or not at all."""
+
+    @abstractmethod
+    def _fetch(self, key: str, path: Path) -> None:
+        """Write the bytes of an object to a path of its own, which nobody else reads."""
+
+    def download(self, key: str, path: Path, *, checksum: str | None = None) -> tuple[int, str]:
+        """Fetch an object to ``path`` through a temporary name beside it.
+
+        Returns
+        -------
+        size_bytes, checksum
+            Of the bytes that arrived.
+
+        Raises
+        ------
+        ChecksumMismatchError
+            If ``checksum`` is given and the bytes have another; nothing is left at ``path``.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".part-", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
+            self._fetch(key, part)
+            found = checksum_of_file(part)
+            if checksum is not None and found != checksum:
+                raise ChecksumMismatchError(
+                    f"{self.uri}/{key}: expected {checksum}, found {found} "
+                    f"({part.stat().st_size} bytes)"
+                )
+            size = part.stat().st_size
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return size, found
+
+
+class DirectoryObjectStore(ObjectStore):
+    """A ``file://`` datastore: a directory on this machine or on a shared file system."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.uri = f"file://{urllib.parse.quote(str(root))}"
+
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Give every object below; files under a temporary name are no objects."""
+        start = self.root / prefix if prefix.endswith("/") else (self.root / prefix).parent
+        found = []
+        for directory, _, names in os.walk(start):
+            for name in names:
+                path = Path(directory, name)
+                key = path.relative_to(self.root).as_posix()
+                if key.startswith(prefix) and not name.startswith(".part-"):
+                    found.append(StoredObject(key, path.stat().st_size))
+        yield from sorted(found, key=lambda stored: stored.key)
+
+    def get(self, key: str) -> bytes:
+        """Return an object whole."""
+        with _naming(self, key):
+            return self._path(key).read_bytes()
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object under a temporary name, then rename it."""
+        with _naming(self, key), self._arriving(key) as part:
+            part.write_bytes(content)
+
+    def delete(self, key: str) -> None:
+        """Remove a file."""
+        with _naming(self, key):
+            self._path(key).unlink(missing_ok=True)
+
+    def upload(self, path: Path, key: str, checksum: str) -> None:
+        """Copy a file under a temporary name, compare it, rename it."""
+        with _naming(self, key), self._arriving(key) as part:
+            shutil.copyfile(path, part)
+            found = checksum_of_file(part)
+            if found != checksum:
+                raise ChecksumMismatchError(
+                    f"{path}: expected {checksum}, found {found} while copying it to {key!r}"
+                )
+
+    def _fetch(self, key: str, path: Path) -> None:
+        with _naming(self, key):
+            shutil.copyfile(self._path(key), path)
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key, f"datastore {self.uri}")
+
+    def _arriving(self, key: str) -> "_Arriving":
+        return _Arriving(self._path(key))
+
+
+class _Arriving:
+    """A file that gets its name only when it is whole and on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".part-", dir=self.path.parent)
+        # mkstemp makes files that only their owner reads; objects are for the whole site.
+        os.fchmod(handle, 0o644)
+        os.close(handle)
+        self.part = Path(name)
+        return self.part
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            if error is None:
+                with self.part.open("rb") as file:
+                    os.fsync(file.fileno())
+                self.part.replace(self.path)
+        finally:
+            self.part.unlink(missing_ok=True)
+
+
+class _naming:
+    """Turn errors of the file system into ours, with the store and the key."""
+
+    def __init__(self, store: ObjectStore, key: str) -> None:
+        self.where = f"{store.uri}/{key}"
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, QuantumExecError):
+            return
+        if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+            raise ObjectNotFoundError(f"{self.where}: not found") from error
+        if isinstance(error, OSError):
+            raise TransferError(f"{self.where}: {error.strerror or error}") from error
+
+
+def open_store(uri: str, *, endpoint_url: str | None = None) -> ObjectStore:
+    """Open the datastore with this URI; nothing is contacted yet.
+
+    Parameters
+    ----------
+    uri
+        ``s3://bucket[/prefix]`` or ``file:///directory``.
+    endpoint_url
+        Address of the S3 service, if it is not the one that the environment or boto3's
+        configuration names.
+
+    Raises
+    ------
+    InvalidDatastoreError
+        If the URI has another form.
+    """
+    parts = urllib.parse.urlsplit(uri)
+    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+        return DirectoryObjectStore(Path(urllib.parse.unquote(parts.path).rstrip("/") or "/"))
+    if parts.scheme == "s3" and parts.netloc and not parts.query and not parts.fragment:
+        from transfer_plugins.s3_object_store import S3ObjectStore
+
+        return S3ObjectStore(parts.netloc, parts.path.strip("/"), endpoint_url=endpoint_url)
+    raise InvalidDatastoreError(
+        f"expected s3://bucket/prefix or file:///directory as datastore, found {uri!r}"
+    )

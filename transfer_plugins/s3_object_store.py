@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A datastore on any S3 service, through boto3: its credential chain, retries and multipart."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.names import check_key
+from transfer_plugins.object_store import (
+    ObjectNotFoundError,
+    ObjectStore,
+    StoredObject,
+    TransferError,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+MAX_CONNECTIONS = 16
+"""Requests under way at once from one process; S3 asks for parallel small GETs, not for more."""
+
+_ATTEMPTS = 8
+
+
+class S3ObjectStore(ObjectStore):
+    """Objects of one bucket below one prefix."""
+
+    def __init__(self, bucket: str, prefix: str, *, endpoint_url: str | None = None) -> None:
+        self.bucket = bucket
+        self.prefix = f"{prefix}/" if prefix else ""
+        self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._endpoint_url = endpoint_url
+        self._client: S3Client | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def client(self) -> "S3Client":
+        """The client, made on first use; clients of boto3 may be shared between threads."""
+        with self._lock:
+            if self._client is None:
+                self._client = _make_client(self._endpoint_url)
+            return self._client
+
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Give every object below, page by page."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=self.prefix + prefix
+        )
+        with self._naming(prefix):
+            for page in pages:
+                for found in page.get("Contents", []):
+                    yield StoredObject(found["Key"].removeprefix(self.prefix), found["Size"])
+
+    def get(self, key: str) -> bytes:
+        """Return an object whole; a body that breaks off is asked for again."""
+        with self._naming(key):
+            return self._get_once_more(self._key(key))
+
+    def _get_once_more(self, full_key: str) -> bytes:
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        for last in (False, False, True):
+            try:
+                response = self.client.get_object(Bucket=self.bucket, Key=full_key)
+                return response["Body"].read()
+            except (HTTPClientError, IncompleteReadError):
+                # botocore retries the request, but not a body that is cut while being read.
+                if last:
+                    raise
+        raise AssertionError("the loop returns or raises")
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object whole."""
+        with self._naming(key):
+            self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=content)
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        with self._naming(key):
+            self.client.delete_object(Bucket=self.bucket, Key=self._key(key))
+
+    def upload(self, path: Path, key: str, checksum: str) -> None:
+        """Upload a file, in parts if it is large, with its SHA-256 as metadata."""
+        with self._naming(key):
+            self.client.upload_file(
+                str(path),
+                self.bucket,
+                self._key(key),
+                ExtraArgs={"Metadata": {"sha256": checksum.removeprefix("sha256:")}},
+            )
+
+    def _fetch(self, key: str, path: Path) -> None:
+        with self._naming(key):
+            self.client.download_file(self.bucket, self._key(key), str(path))
+
+    def _key(self, key: str) -> str:
+        return self.prefix + check_key(key, f"datastore {self.uri}")
+
+    @contextmanager
+    def _naming(self, key: str) -> Iterator[None]:
+        """Turn errors of boto3 into ours, with bucket, key and what S3 said."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        where = f"{self.uri}/{key}"
+        try:
+            yield
+        except ClientError as error:
+            said = error.response.get("Error", {})
+            code = said.get("Code", "unknown")
+            if code in ("NoSuchKey", "404", "NoSuchBucket"):
+                raise ObjectNotFoundError(f"{where}: not found ({code})") from error
+            meta = error.response.get("ResponseMetadata", {})
+            raise TransferError(
+                f"{where}: S3 said {code}: {said.get('Message', '')} (request "
+                f"{meta.get('RequestId', 'unknown')}, {meta.get('RetryAttempts', 0) + 1} tries)"
+            ) from error
+        except (BotoCoreError, Boto3Error, OSError) as error:
+            raise TransferError(f"{where}: {error}") from error
+
+
+def _make_client(endpoint_url: str | None) -> "S3Client":
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        retries={"mode": "standard", "max_attempts": _ATTEMPTS},
+        max_pool_connections=MAX_CONNECTIONS,
+        connect_timeout=10,
+        read_timeout=60,
+        # Ceph and older MinIO refuse the newer default checksums (boto3 issue 4435); ours are
+        # end to end anyway.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
