@@ -11,6 +11,8 @@ module                 subject
 `object_store`         the seam: list, get, put, download, upload; ``file://`` datastores
 `s3_object_store`      the same over S3, with boto3
 `checksums`            SHA-256 of files
+`concurrency`          many transfers at once
+`deltas`               the attempt of a quantum that counts, from a listing
 `stage_in`             inputs of a job into a sandbox; makes the attempt id and, before anything
                        else, an empty stage-out list
 `stage_out`            files of a stage-out list into the datastore, the delta last

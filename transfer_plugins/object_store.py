@@ -19,15 +19,27 @@ from transfer_plugins.checksums import checksum_of_file
 
 
 class TransferError(QuantumExecError):
-    """An object could not be moved; the message names store, key, cause and number of tries."""
+    """An object could not be moved; the message names store, key, cause and number of tries.
+
+    ``is_retryable`` tells whether the same transfer may succeed later.
+    """
 
     error_type = "transfer"
+    is_retryable = True
+
+
+class TransferRefusedError(TransferError):
+    """The service refused the request; it will refuse it again until somebody changes a right."""
+
+    error_type = "transfer_refused"
+    is_retryable = False
 
 
 class ObjectNotFoundError(TransferError, FileNotFoundError):
     """There is no object under this key."""
 
     error_type = "object_not_found"
+    is_retryable = False
 
 
 class ChecksumMismatchError(TransferError):

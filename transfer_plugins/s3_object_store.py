@@ -13,6 +13,7 @@ from transfer_plugins.object_store import (
     ObjectStore,
     StoredObject,
     TransferError,
+    TransferRefusedError,
 )
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ class S3ObjectStore(ObjectStore):
             if code in ("NoSuchKey", "404", "NoSuchBucket"):
                 raise ObjectNotFoundError(f"{where}: not found ({code})") from error
             meta = error.response.get("ResponseMetadata", {})
-            raise TransferError(
+            status = meta.get("HTTPStatusCode", 500)
+            is_refused = 400 <= status < 500 and status not in (408, 429)
+            raise (TransferRefusedError if is_refused else TransferError)(
                 f"{where}: S3 said {code}: {said.get('Message', '')} (request "
                 f"{meta.get('RequestId', 'unknown')}, {meta.get('RetryAttempts', 0) + 1} tries)"
             ) from error

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Stage-in: the inputs of a job, from the datastore into a sandbox."""
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry import names, staging
+from registry.attempt import new_attempt_id
+from registry.delta import Delta, ReadInput
+from registry.errors import QuantumExecError
+from registry.job import Job, PredictedInput, write_job
+from registry.model import format_data_id
+from transfer_plugins.concurrency import map_concurrently
+from transfer_plugins.deltas import standing_of
+from transfer_plugins.object_store import ObjectStore
+
+
+class InputNotReadyError(QuantumExecError):
+    """The quantum that makes an input has no successful attempt; run that one first."""
+
+    error_type = "input_not_ready"
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the bytes of one input are."""
+
+    predicted: PredictedInput
+    attempt_id: str | None
+    key: str
+    checksum: str | None
+
+
+def stage_in(job: Job, store: ObjectStore, sandbox: Path) -> staging.StageInReport:
+    """Fetch all inputs of a job, many at once, and write the report that names the attempt.
+
+    An empty stage-out list is made first of all, so that a job whose wrapper is killed ends as
+    failed, and is not held for a missing file (HTCondor hold code 12, subcode 2). If the quantum
+    has a valid successful delta already, nothing is fetched.
+
+    Raises
+    ------
+    InputNotReadyError
+        If a producing quantum has no successful attempt.
+    TransferError
+        If an object is missing, differs from its checksum, or cannot be fetched.
+    """
+    empty = staging.write_stage_out_list(staging.StageOutList(job.run))
+    sandbox.joinpath(names.STAGE_OUT_FILE).write_text(empty)
+    sandbox.joinpath(names.JOB_FILE).write_bytes(write_job(job))
+    sandbox.joinpath(names.REPO_DIR).mkdir(exist_ok=True)
+    started = utc_now()
+    standing = standing_of(store, job.run, job.quantum_id)
+    attempt_id = new_attempt_id(after=standing.newest_attempt)
+    if standing.counting:
+        report = staging.StageInReport(
+            job.quantum_id, attempt_id, started, standing.counting.attempt_id
+        )
+    else:
+        inputs, missing = _fetch_inputs(job, store, sandbox)
+        report = staging.StageInReport(
+            job.quantum_id, attempt_id, started, inputs=inputs, missing=missing
+        )
+    sandbox.joinpath(names.STAGE_IN_FILE).write_text(staging.write_stage_in_report(report))
+    return report
+
+
+def _fetch_inputs(job: Job, store: ObjectStore, sandbox: Path) -> tuple[list[ReadInput], list[str]]:
+    producers = sorted({i.producer for i in job.inputs if i.producer})
+    found = map_concurrently(lambda producer: _delta_of(store, job, producer), producers)
+    deltas = dict(zip(producers, found, strict=True))
+    located = [_find(predicted, deltas) for predicted in job.inputs]
+    sources = [source for source in located if source]
+    inputs = map_concurrently(lambda source: _fetch(source, store, sandbox), sources)
+    present = {source.predicted.dataset_id for source in sources}
+    return inputs, [i.dataset_id for i in job.inputs if i.dataset_id not in present]
+
+
+def _delta_of(store: ObjectStore, job: Job, producer: str) -> Delta:
+    delta = standing_of(store, job.run, producer).counting
+    if delta is None:
+        wanted = next(i for i in job.inputs if i.producer == producer)
+        raise InputNotReadyError(
+            f"quantum {job.quantum_id} ({job.task_label}, {format_data_id(job.data_id)}): expected "
+            f"a successful attempt of quantum {producer}, which makes {wanted.dataset_type} "
+            f"({format_data_id(wanted.data_id)}); found none in {store.uri}"
+        )
+    return delta
+
+
+def _find(predicted: PredictedInput, deltas: dict[str, Delta]) -> _Source | None:
+    """Tell where an input lies; None if its producer succeeded without making it."""
+    if predicted.producer is None:
+        if predicted.key is None:
+            raise InputNotReadyError(
+                f"{predicted.dataset_type} ({format_data_id(predicted.data_id)}): expected a key "
+                "or a producing quantum, found neither"
+            )
+        return _Source(predicted, None, predicted.key, predicted.checksum)
+    delta = deltas[predicted.producer]
+    for row in delta.rows.datastore_record:
+        if row.dataset_id == predicted.dataset_id:
+            return _Source(predicted, delta.attempt_id, row.object_key, row.checksum)
+    return None
+
+
+def _fetch(source: _Source, store: ObjectStore, sandbox: Path) -> ReadInput:
+    path = sandbox / names.REPO_DIR / source.predicted.path
+    size, checksum = store.download(source.key, path, checksum=source.checksum)
+    return ReadInput(source.predicted.dataset_id, source.attempt_id, source.key, size, checksum)
+
+
+def utc_now() -> str:
+    """The time in UTC, ISO 8601 with microseconds, as deltas have it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
