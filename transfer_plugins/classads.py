@@ -21,7 +21,7 @@ class Expression:
     text: str
 
 
-Value: TypeAlias = "str | int | float | bool | None | list[Value] | dict[str, Value] | Expression"
+Value: TypeAlias = "str | int | float | bool | list[Value] | dict[str, Value] | Expression | None"
 ClassAd: TypeAlias = dict[str, Value]
 
 

@@ -17,14 +17,20 @@ def map_concurrently(
 ) -> list[B]:
     """Call a function on all arguments, in threads; results in the order of the arguments.
 
-    The first error is raised at once: what was not begun is dropped, what is under way is not
-    waited for. Leaving the interpreter still joins those threads, unless by ``os._exit``.
+    The first error drops what was not begun and is raised when what is under way has ended. An
+    interruption (`BaseException`, such as that of the plugin's SIGTERM) waits for nothing.
     """
     waiting = list(arguments)
     if len(waiting) < 2:
         return [function(argument) for argument in waiting]
     pool = ThreadPoolExecutor(min(threads, len(waiting)))
     try:
-        return list(pool.map(function, waiting))
-    finally:
+        results = list(pool.map(function, waiting))
+    except Exception:
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return results

@@ -41,10 +41,11 @@ _DEFAULT_DEADLINE_S = 1800
 _USAGE = "usage: quantum_exec_plugin -classad | -infile FILE -outfile FILE [-upload]"
 
 
-class InterruptedTransferError(QuantumExecError):
-    """The plugin was told to stop, or reached its own deadline."""
+class InterruptedTransferError(BaseException):
+    """The plugin was told to stop, or reached its own deadline.
 
-    error_type = "interrupted"
+    No `Exception`, because it may be raised in the middle of a library that catches those.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +121,19 @@ def _request_of(ad: ClassAd) -> Request:
 
 
 def _transfer_all(requests: list[Request], is_upload: bool) -> list[ClassAd]:
-    """One result for each request; after an interruption the rest fail without being tried."""
+    """One result for each request; after the first failure the rest fail without being tried."""
     results: list[ClassAd] = []
     with suppress(InterruptedTransferError):
         settings = read_settings(os.environ)
         _raise_when_stopped(settings.deadline_s)
         for request in requests:
             results.append(_transfer_one(request, is_upload, settings))
+            if not results[-1]["TransferSuccess"]:
+                break
     signal.alarm(0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for request in requests[len(results) :]:
-        error = InterruptedTransferError("told to stop, or out of time, before this transfer")
+        error = InterruptedTransferError("not tried after the first that failed")
         results.append(_result(request, is_upload, time.time(), error=error))
     return results
 
@@ -139,9 +142,7 @@ def _transfer_one(request: Request, is_upload: bool, settings: Settings) -> Clas
     started = time.time()
     try:
         moved = _action(request, is_upload)(request, settings)
-    except InterruptedTransferError as error:
-        return _result(request, is_upload, started, error=error)
-    except Exception as error:
+    except (Exception, InterruptedTransferError) as error:
         # Whatever it is, HTCondor must get an ad with the reason; a traceback alone is lost.
         return _result(request, is_upload, started, error=error)
     return _result(request, is_upload, started, n_files=moved[0], n_bytes=moved[1])
@@ -280,7 +281,7 @@ def _result(
     *,
     n_files: int = 0,
     n_bytes: int = 0,
-    error: Exception | None = None,
+    error: BaseException | None = None,
 ) -> ClassAd:
     ended = time.time()
     result: ClassAd = {
@@ -302,13 +303,14 @@ def _result(
     return result
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """One line for the hold reason: ours as they are, others with their class."""
-    text = str(error) if isinstance(error, QuantumExecError) else f"{type(error).__name__}: {error}"
+    is_ours = isinstance(error, QuantumExecError | InterruptedTransferError)
+    text = str(error) if is_ours else f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:1000]
 
 
-def _error_data(error: Exception) -> dict[str, Value]:
+def _error_data(error: BaseException) -> dict[str, Value]:
     return {
         "ErrorType": "Transfer",
         "ErrorString": describe(error),
