@@ -9,6 +9,7 @@ import dataclasses
 import enum
 import functools
 import json
+import math
 import types
 import typing
 from typing import Any, TypeVar
@@ -48,15 +49,34 @@ def decode(cls: type[T], text: str | bytes, what: str) -> T:
         If the text is no JSON, or a field is missing, unknown or of another type.
     """
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        value = _load(text)
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{what}: expected JSON, found {error}") from error
     return typing.cast(T, structure(cls, value, what))
 
 
+def _load(text: str | bytes) -> object:
+    """Read JSON as RFC 8259 has it, without the extensions that `json` accepts by itself."""
+    # Given bytes, json guesses UTF-16 and passes lone surrogates, which no database takes.
+    text = text.decode("utf-8") if isinstance(text, bytes) else text
+    value = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return typing.cast(object, value)
+
+
+def _refuse_number(text: str) -> float:
+    raise ValueError(f"a number that is not finite: {text}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_number(text)
+
+
 def structure(kind: Any, value: Any, place: str) -> Any:
     """Check a decoded JSON value against a type and build the dataclasses in it."""
-    if kind is Any:
+    if kind is Any or kind is object:
         return value
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
