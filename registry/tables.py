@@ -158,15 +158,28 @@ merged_attempt = Table(
     Column("delta_checksum", Text, nullable=False),
 )
 
+# Attempts may agree on a dimension record, so the record itself cannot tell who brought it.
+dimension_source = Table(
+    "dimension_source",
+    metadata,
+    Column("dimension", Text, nullable=False),
+    Column("data_id", JSON_TYPE, nullable=False),
+    Column("attempt_id", UUID_TYPE, nullable=False, comment="successful attempt that brought it"),
+    Column("record", JSON_TYPE, nullable=False, comment="facts as this attempt gave them"),
+    PrimaryKeyConstraint("dimension", "data_id", "attempt_id"),
+)
+
 merge_conflict = Table(
     "merge_conflict",
     metadata,
     Column("table_name", Text, nullable=False),
     Column("conflict_key", Text, nullable=False, comment="canonical JSON of the key both claim"),
+    # An index entry is limited to 2704 bytes, so the content cannot be part of the key itself.
+    Column("content_checksum", Text, nullable=False, comment="sha256:<hex> of the content's text"),
     Column("content", JSON_TYPE, nullable=False, comment="one side, whole"),
-    Column("attempt_id", UUID_TYPE, comment="attempt that brought this side; null: there before"),
+    Column("attempt_id", UUID_TYPE, comment="lowest attempt that brought this side; or null"),
     Column("kept", Boolean, nullable=False, comment="this side is in the table"),
-    PrimaryKeyConstraint("table_name", "conflict_key", "content"),
+    PrimaryKeyConstraint("table_name", "conflict_key", "content_checksum"),
 )
 
 quarantine = Table(
