@@ -33,7 +33,7 @@ TASK_LOG = "task.log"
 PRIVATE_REGISTRY = "registry.sqlite3"
 REPO_DIR = "repo"
 
-_RUN_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=-]*\Z")
+_RUN_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*\Z")
 _DELTA_KEY = re.compile(r"(?P<quantum>[0-9a-f-]{36})\.(?P<attempt>[0-9a-f-]{36})\.json\Z")
 # ext4, XFS and most others allow 255 bytes in one name; attempt and extension need some.
 _MAX_PART_BYTES = 120
@@ -51,7 +51,7 @@ def check_run(run: str) -> str:
         if not _RUN_PART.match(part) or part == CONTROL or ".." in part:
             raise InvalidNameError(
                 f"RUN {run!r}: part {part!r} must begin with a letter, digit or underscore, hold "
-                f"only these and . + @ = -, and not be {CONTROL!r}"
+                f"only these and . + @ -, and not be {CONTROL!r}"
             )
     return run
 

@@ -16,6 +16,7 @@ module                 subject
 `stage_in`             inputs of a job into a sandbox; makes the attempt id and, before anything
                        else, an empty stage-out list
 `stage_out`            files of a stage-out list into the datastore, the delta last
+`job_files`            a job file and its datastore, from its URI
 `classads`             reading and writing the ClassAds of the plugin protocol
 `htcondor_plugin`      the plugin: ``-classad``, and ``-infile -outfile [-upload]``
 =====================  ========================================================================

@@ -183,37 +183,37 @@ def _upload_object(request: Request, settings: Settings) -> tuple[int, int]:
 
 
 def _stage_in_job(request: Request, settings: Settings) -> tuple[int, int]:
-    from registry.job import read_job
-    from transfer_plugins.object_store import open_store
+    from transfer_plugins.job_files import open_job
     from transfer_plugins.stage_in import stage_in
 
-    bucket, key = split_url(request.url)
-    bucket_store = open_store(f"s3://{bucket}", endpoint_url=settings.endpoint_url)
-    content = bucket_store.get(key)
-    job = read_job(content, f"job file s3://{bucket}/{key}")
-    root = datastore_root(key, names.job_key(job.run, job.quantum_id))
-    store = open_store(f"s3://{bucket}/{root}", endpoint_url=settings.endpoint_url)
+    uri = s3_uri(request.url)
+    job, store, n_bytes = open_job(uri, endpoint_url=settings.endpoint_url)
     report = stage_in(job, store, request.path.parent)
-    n_bytes = len(content) + sum(found.size_bytes for found in report.inputs)
-    return 1 + len(report.inputs), n_bytes
+    return 1 + len(report.inputs), n_bytes + sum(found.size_bytes for found in report.inputs)
 
 
 def _stage_out_job(request: Request, settings: Settings) -> tuple[int, int]:
+    from transfer_plugins.job_files import datastore_of_job, quantum_of_job
     from transfer_plugins.object_store import open_store
     from transfer_plugins.stage_out import read_list, stage_out
 
-    bucket, key = split_url(request.url)
+    uri = s3_uri(request.url)
     sandbox = request.path.parent
     stage_out_list = read_list(sandbox)
-    quantum_id = Path(key).stem
-    root = datastore_root(key, names.job_key(stage_out_list.run, quantum_id))
-    delta = stage_out_list.delta
-    if delta and not delta.key.startswith(names.delta_prefix(stage_out_list.run, quantum_id)):
+    run, quantum_id, delta = stage_out_list.run, quantum_of_job(uri), stage_out_list.delta
+    if delta and not delta.key.startswith(names.delta_prefix(run, quantum_id)):
         raise FormatError(f"expected a delta of quantum {quantum_id}, found {delta.key!r}")
-    store = open_store(f"s3://{bucket}/{root}", endpoint_url=settings.endpoint_url)
+    root = datastore_of_job(uri, run, quantum_id)
+    store = open_store(root, endpoint_url=settings.endpoint_url)
     # Some of the time is kept for the requests under way when patience ends.
     moved = stage_out(stage_out_list, store, sandbox, patience_s=settings.deadline_s * 0.75)
     return moved.n_files, moved.n_bytes
+
+
+def s3_uri(url: str) -> str:
+    """Return one of our URLs as that of the same object in S3."""
+    bucket, key = split_url(url)
+    return f"s3://{bucket}/{key}"
 
 
 def split_url(url: str) -> tuple[str, str]:
@@ -229,19 +229,6 @@ def split_url(url: str) -> tuple[str, str]:
     if not parts.netloc or not key:
         raise FormatError(f"expected {parts.scheme}://bucket/key, found {url!r}")
     return parts.netloc, key
-
-
-def datastore_root(full_key: str, key: str) -> str:
-    """Return the prefix of the datastore in its bucket, from a key with it and one without.
-
-    Raises
-    ------
-    FormatError
-        If the URL is not that of this job, for then its outputs would go elsewhere.
-    """
-    if full_key != key and not full_key.endswith(f"/{key}"):
-        raise FormatError(f"expected the URL of a job to end with {key!r}, found {full_key!r}")
-    return full_key[: -len(key)].rstrip("/")
 
 
 def read_settings(environment: "os._Environ[str] | dict[str, str]") -> Settings:

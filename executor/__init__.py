@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The life of a quantum on a worker; getting a graph there is `executor.submit`.
+
+What runs where::
+
+    access point                      worker
+    quantum-exec submit, run-local    quantum-exec run job.json        (`quantum_run`)
+      `executor.submit`                 private registry made, seeded  (`private_registry`)
+                                        the quantum's task             (`task`, `function_task`)
+                                        outputs checked, recorded      (`outputs`)
+                                        delta and stage-out list
+
+===================  ==========================================================================
+module               subject
+===================  ==========================================================================
+`cli`                the command ``quantum-exec``
+`exit_codes`         what its exit codes mean
+`quantum_run`        one attempt from a staged-in sandbox to a stage-out list
+`private_registry`   the SQLite file: made, seeded, and read back as the rows of a delta
+`outputs`            the predicted outputs found, measured and recorded
+`task`               the child process of a quantum: placeholders, environment, log, signals
+`function_task`      the process that calls a Python function with the repo object
+`repo`               the repo object: get, put, path of a ref
+`storage_classes`    readers and writers, by storage class
+`demo`               a survey of real pixels and a pipeline over it, as an example
+`submit`             graph files, the local runner, DAGMan, rerun
+===================  ==========================================================================
+
+A worker imports nothing of `executor.submit`, no database driver and no htcondor2. boto3 is
+imported only when ``quantum-exec run`` is given a URI and must stage in and out by itself.
+"""

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The command ``quantum-exec``. Commands import what they need when they are called."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, NoReturn, Optional
+
+import typer
+
+from executor.exit_codes import ExitCode, code_of_signal
+from registry.errors import QuantumExecError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Run quanta of survey-astronomy pipelines: on a worker, on this machine, on a pool.",
+)
+
+DatastoreOption = Annotated[
+    str, typer.Option("--datastore", help="s3://bucket/prefix or file:///directory")
+]
+EndpointOption = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads it at run time
+    typer.Option("--endpoint-url", help="address of the S3 service, if it is not AWS"),
+]
+
+
+@app.callback()
+def _options(
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR")] = "WARNING",
+) -> None:
+    level = logging.getLevelNamesMapping().get(log_level.upper())
+    if level is None:
+        raise typer.BadParameter(f"expected a level such as INFO, found {log_level!r}")
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
+
+
+@app.command()
+def run(
+    job: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="URI of a job, …/quantum-exec/jobs/ID.json; none: staged in already"),
+    ] = None,
+    sandbox: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="directory to run in; default: this one, or a new one for a URI"),
+    ] = None,
+    endpoint_url: EndpointOption = None,
+    exit_with_parent: Annotated[Optional[int], typer.Option(hidden=True)] = None,  # noqa: UP045
+) -> None:
+    """Run one quantum on this worker.
+
+    Without a URI the sandbox was staged in by the transfer plugin, which also stages out.
+
+    Example: quantum-exec run s3://bucket/repo/u/me/night1/quantum-exec/jobs/ID.json
+    """
+    from executor.quantum_run import run_quantum
+
+    if exit_with_parent is not None:
+        _end_with(exit_with_parent)
+    if job is None:
+        raise typer.Exit(run_quantum((sandbox or Path.cwd()).resolve()))
+    raise typer.Exit(_run_by_uri(job, sandbox, endpoint_url))
+
+
+def _end_with(parent: int) -> None:
+    from executor.parent_death import end_with_parent, is_orphan_of
+
+    end_with_parent(signal.SIGTERM)
+    if is_orphan_of(parent):
+        raise typer.Exit(code_of_signal(signal.SIGTERM))
+
+
+def _run_by_uri(uri: str, sandbox: Path | None, endpoint_url: str | None) -> int:
+    from executor.quantum_run import run_quantum
+    from transfer_plugins.job_files import open_job
+    from transfer_plugins.object_store import TransferError
+    from transfer_plugins.stage_in import InputNotReadyError, stage_in
+    from transfer_plugins.stage_out import read_list, stage_out
+
+    found, store, _ = open_job(uri, endpoint_url=endpoint_url)
+    if sandbox is None:
+        sandbox = Path(tempfile.mkdtemp(prefix=f"{found.task_label}-", dir=Path.cwd()))
+    sandbox.mkdir(parents=True, exist_ok=True)
+    sandbox = sandbox.resolve()
+    try:
+        stage_in(found, store, sandbox)
+    except (TransferError, InputNotReadyError) as error:
+        return _tell(error, ExitCode.STAGE_IN_FAILED)
+    code = run_quantum(sandbox)
+    try:
+        stage_out(read_list(sandbox), store, sandbox, patience_s=600)
+    except QuantumExecError as error:
+        return _tell(error, ExitCode.STAGE_OUT_FAILED)
+    return code
+
+
+def _tell(error: Exception, code: int) -> int:
+    print(f"quantum-exec: {error}", file=sys.stderr)
+    return code
+
+
+@app.command("run-local")
+def run_local(
+    graph: Annotated[Path, typer.Argument(help="graph file (YAML)")],
+    datastore: DatastoreOption,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="quanta at once")] = (
+        os.cpu_count() or 1
+    ),
+    run: Annotated[Optional[str], typer.Option(help="RUN to write into")] = None,  # noqa: UP045
+    extend: Annotated[bool, typer.Option(help="let the RUN belong to this graph as well")] = False,
+    scratch: Annotated[Optional[Path], typer.Option(help="directory for sandboxes")] = None,  # noqa: UP045
+    endpoint_url: EndpointOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="report as one JSON object")] = False,
+) -> None:
+    """Run a graph on this machine, in dependency order.
+
+    What has a valid successful delta is not run again; beside a quantum that fails the rest goes
+    on. Exit code 1: not every quantum is successful.
+
+    Example: quantum-exec run-local graph.yaml --datastore file:///data/repo -j 4
+    """
+    from rich.console import Console
+
+    from executor.submit import progress
+    from executor.submit.graph_file import read_graph_file
+    from executor.submit.local_runner import run_locally
+    from executor.submit.publish import publish_graph
+    from transfer_plugins.object_store import open_store
+
+    found = read_graph_file(graph, run=run)
+    store = open_store(datastore, endpoint_url=endpoint_url)
+    publish_graph(found, store, extend=extend)
+    console = Console(stderr=True)
+    with progress.progress_bar(console, found.run, len(found.quanta)) as bar:
+        ended = run_locally(
+            found,
+            store,
+            jobs=jobs,
+            scratch=scratch,
+            python_path=graph.parent.resolve(),
+            on_end=lambda quantum, end: bar.advance(bar.task_ids[0]),
+        )
+    summaries = progress.summarize(found, ended)
+    failures = list(progress.failure_lines(found, ended))
+    if as_json:
+        tasks = [summary.as_dict() for summary in summaries]
+        print(json.dumps({"run": found.run, "tasks": tasks, "failures": failures}))
+    else:
+        Console().print(progress.task_table(summaries))
+        for line in failures:
+            print(line, file=sys.stderr)
+    if ended.stopped_by is not None:
+        raise typer.Exit(code_of_signal(ended.stopped_by))
+    raise typer.Exit(ExitCode.FAILED if ended.failed() or ended.blocked else ExitCode.SUCCESS)
+
+
+def main() -> NoReturn:
+    """Entry point of the console script; our own errors end in one line, not in a traceback."""
+    try:
+        app(prog_name="quantum-exec")
+    except QuantumExecError as error:
+        sys.exit(_tell(error, _exit_code_of(error)))
+    raise AssertionError("typer always exits")
+
+
+def _exit_code_of(error: QuantumExecError) -> int:
+    codes = {
+        "graph": ExitCode.USAGE,
+        "invalid_datastore": ExitCode.USAGE,
+        "other_graph": ExitCode.OTHER_GRAPH,
+    }
+    return codes.get(error.error_type, ExitCode.FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Exit codes of ``quantum-exec``; the first ones are those of LSST's ``pipetask``."""
+
+import enum
+
+
+class ExitCode(enum.IntEnum):
+    """What a pool or a person can act on. A task's own non-zero code is passed through."""
+
+    SUCCESS = 0
+    """Everything asked for is done."""
+    FAILED = 1
+    """A quantum failed, or the command could not do what it was asked."""
+    USAGE = 2
+    """The command line or a configuration file is wrong."""
+    REPEATABLE = 20
+    """The quantum failed and will fail again with the same inputs; do not retry."""
+    INVALID_QUANTUM = 21
+    """The job cannot be run as it is written; mend the graph."""
+    STAGE_IN_FAILED = 30
+    """An input is not there or could not be fetched; a retry may help."""
+    STAGE_OUT_FAILED = 31
+    """An output or the delta could not be uploaded; nothing was committed."""
+    OTHER_GRAPH = 32
+    """The RUN belongs to another graph."""
+    ALREADY_SUBMITTED = 33
+    """A DAG of this RUN is in the queue already."""
+    NO_WORK = 79
+    """Given by a task, not by us: there was nothing to do; the attempt is successful."""
+
+
+def code_of_signal(number: int) -> int:
+    """Exit code of a process ended by a signal, as shells have it."""
+    return 128 + number

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Outputs: the predicted datasets found in the repo, measured, and recorded in the registry."""
+
+import os
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+from executor import private_registry
+from registry import names
+from registry.errors import QuantumExecError
+from registry.job import Job, PredictedOutput
+from registry.model import format_data_id
+from registry.staging import StageOutFile
+from registry.typed_json import canonical
+from transfer_plugins.checksums import checksum_of_file
+
+
+class OutputError(QuantumExecError):
+    """A predicted output is missing or is no regular file of the sandbox."""
+
+    error_type = "output"
+
+
+def record_outputs(
+    job: Job, attempt_id: str, sandbox: Path, *, may_be_missing: bool
+) -> list[StageOutFile]:
+    """Find and measure the predicted outputs, and insert their rows into the private registry.
+
+    Parameters
+    ----------
+    may_be_missing
+        The task said that there was no work, so that even required outputs may be absent.
+
+    Raises
+    ------
+    OutputError
+        If a required output is missing, or one is a directory, a link or another special file.
+    """
+    files: list[StageOutFile] = []
+    with closing(private_registry.connect(sandbox / names.PRIVATE_REGISTRY)) as connection:
+        try:
+            with connection:
+                for output in job.outputs:
+                    found = _measure(job, output, attempt_id, sandbox, may_be_missing)
+                    if found:
+                        files.append(found)
+                        _insert(connection, job, output, attempt_id, found)
+        except sqlite3.Error as error:
+            raise private_registry.PrivateRegistryError(
+                f"private registry: outputs cannot be recorded: {error}"
+            ) from error
+    return files
+
+
+def _measure(
+    job: Job, output: PredictedOutput, attempt_id: str, sandbox: Path, may_be_missing: bool
+) -> StageOutFile | None:
+    path = sandbox / names.REPO_DIR / output.path
+    label = f"output {output.dataset_type} ({format_data_id(output.data_id)})"
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if output.optional or may_be_missing:
+            return None
+        raise OutputError(f"{label}: expected a file at repo/{output.path}, found none") from error
+    is_inside = path.resolve().is_relative_to(sandbox.resolve())
+    if not stat.S_ISREG(status.st_mode) or not is_inside:
+        raise OutputError(
+            f"{label}: expected a regular file at repo/{output.path}, found a directory, a link "
+            "or a special file"
+        )
+    extension = next(t.extension for t in job.dataset_types if t.name == output.dataset_type)
+    return StageOutFile(
+        f"{names.REPO_DIR}/{output.path}",
+        names.dataset_key(output.path, extension, attempt_id),
+        status.st_size,
+        checksum_of_file(path),
+        status.st_mtime_ns,
+    )
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    job: Job,
+    output: PredictedOutput,
+    attempt_id: str,
+    found: StageOutFile,
+) -> None:
+    """Insert the two rows of an output; what a task wrote there itself is kept or replaced."""
+    storage_class = next(
+        t.storage_class for t in job.dataset_types if t.name == output.dataset_type
+    )
+    data_id = canonical(output.data_id)
+    connection.execute(
+        "INSERT INTO dataset VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (dataset_id) DO NOTHING",
+        (output.dataset_id, job.run, output.dataset_type, data_id, job.quantum_id, attempt_id),
+    )
+    connection.execute(
+        "INSERT OR REPLACE INTO datastore_record VALUES (?, ?, ?, ?, ?)",
+        (output.dataset_id, found.key, found.size_bytes, found.checksum, storage_class),
+    )

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The submit side: from a graph file to attempts, on this machine or on an HTCondor pool.
+
+===================  ==========================================================================
+module               subject
+===================  ==========================================================================
+`graph_file`         graph files in YAML, read with the place of every error
+`placed_yaml`        YAML whose values know their lines
+`graph`              the graph in memory, and the jobs made from it
+`publish`            graph record, predicted quanta and jobs into the datastore
+`standings`          which quanta of a RUN have a valid successful delta
+`local_runner`       N quanta at once on this machine, in dependency order
+`local_attempt`      one attempt on this machine: stage in, ``quantum-exec run``, stage out
+`configuration`      the submit configuration, with the keys that BPS users know
+`dag`                the files of a DAG: one job per quantum, ``registry-merge`` at the end
+`pool`               handing a DAG to HTCondor; the only module that imports htcondor2
+`rerun`              one quantum again, from what is in the datastore
+`progress`           bars and tables for people
+===================  ==========================================================================
+
+Nothing here runs on a worker. The local runner plays HTCondor's part: it stages in, starts
+``quantum-exec run`` as a process, and stages out, with the functions that the plugin calls.
+"""

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A quantum graph in memory, and the jobs made from it."""
+
+import graphlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from registry.graph_record import GRAPH_RECORD_FORMAT, GraphRecord, PredictedQuantum
+from registry.job import JOB_FORMAT, Job, PredictedInput, PredictedOutput, TaskCall
+from registry.model import DataId, DatasetType, DimensionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Quantum:
+    """One task on one data ID, with the datasets that it reads and makes."""
+
+    quantum_id: str
+    task_label: str
+    data_id: DataId
+    inputs: list[PredictedInput]
+    outputs: list[PredictedOutput]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Quanta that write into one RUN, with what they share."""
+
+    graph_id: str
+    name: str
+    run: str
+    dataset_types: dict[str, DatasetType]
+    dimension_records: list[DimensionRecord]
+    tasks: dict[str, TaskCall]
+    quanta: list[Quantum] = field(default_factory=list)
+
+    @cached_property
+    def by_id(self) -> dict[str, Quantum]:
+        """The quanta by their ids."""
+        return {quantum.quantum_id: quantum for quantum in self.quanta}
+
+    def parents_of(self, quantum: Quantum) -> set[str]:
+        """Ids of the quanta whose outputs a quantum reads."""
+        return {i.producer for i in quantum.inputs if i.producer}
+
+    def sorter(self) -> "graphlib.TopologicalSorter[str]":
+        """The order of the quanta; raises `graphlib.CycleError` when prepared, if there is none."""
+        return graphlib.TopologicalSorter({q.quantum_id: self.parents_of(q) for q in self.quanta})
+
+    def record(self) -> GraphRecord:
+        """What the bucket keeps of the graph."""
+        return GraphRecord(
+            GRAPH_RECORD_FORMAT,
+            self.graph_id,
+            self.name,
+            self.run,
+            list(self.dataset_types.values()),
+            self.dimension_records,
+            len(self.quanta),
+        )
+
+    def predicted_quanta(self) -> Iterator[PredictedQuantum]:
+        """What the merger needs of each quantum."""
+        for quantum in self.quanta:
+            yield PredictedQuantum(
+                quantum.quantum_id,
+                quantum.task_label,
+                quantum.data_id,
+                [output.dataset_id for output in quantum.outputs],
+            )
+
+    def job_of(self, quantum: Quantum) -> Job:
+        """Everything that a worker must know to run one quantum, and nothing of the others."""
+        names = {d.dataset_type for d in quantum.inputs} | {d.dataset_type for d in quantum.outputs}
+        return Job(
+            JOB_FORMAT,
+            self.graph_id,
+            self.run,
+            quantum.quantum_id,
+            quantum.task_label,
+            quantum.data_id,
+            self.tasks[quantum.task_label],
+            [self.dataset_types[name] for name in sorted(names)],
+            quantum.inputs,
+            quantum.outputs,
+            self._records_for(quantum),
+        )
+
+    def _records_for(self, quantum: Quantum) -> list[DimensionRecord]:
+        """The dimension records of the data IDs that the quantum and its inputs have."""
+        seen = [quantum.data_id, *(i.data_id for i in quantum.inputs)]
+        seen += [o.data_id for o in quantum.outputs]
+        values = {(key, value) for data_id in seen for key, value in data_id.items()}
+        return [r for r in self.dimension_records if set(r.data_id.items()) <= values]

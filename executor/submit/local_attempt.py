@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One attempt on this machine, the way HTCondor does it: stage in, run as a process, stage out."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from executor.exit_codes import ExitCode
+from executor.task import public_environment
+from registry import names
+from registry.delta import Delta, read_delta
+from registry.errors import QuantumExecError
+from registry.job import Job
+from transfer_plugins.object_store import ObjectStore
+from transfer_plugins.stage_in import stage_in
+from transfer_plugins.stage_out import read_list, stage_out
+
+_WRAPPER_LOG = "quantum-exec.log"
+# A person waits in front of a local run, so it is less patient than a pool.
+_UPLOAD_PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an attempt on this machine ended; ``delta`` is None if none was committed."""
+
+    delta: Delta | None
+    exit_code: int
+    error: str | None
+
+
+class Children:
+    """The wrappers that run now, so that a signal to the runner can be passed on to all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self.is_stopping = False
+
+    def run(self, command: list[str], sandbox: Path, environment: Mapping[str, str]) -> int:
+        """Run a wrapper to its end; returns its exit code, negative for a signal."""
+        with (sandbox / _WRAPPER_LOG).open("wb") as log, self._lock:
+            child = subprocess.Popen(
+                command,
+                cwd=sandbox,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C in a terminal reaches the whole group; the runner passes it on itself.
+                start_new_session=True,
+            )
+            self._running.add(child)
+            if self.is_stopping:
+                child.send_signal(signal.SIGTERM)
+        try:
+            return child.wait()
+        finally:
+            with self._lock:
+                self._running.discard(child)
+
+    def stop(self) -> None:
+        """Tell all wrappers to stop; their attempts end as aborted."""
+        self.is_stopping = True
+        for child in list(self._running):
+            child.send_signal(signal.SIGTERM)
+
+
+def attempt_locally(
+    job: Job,
+    store: ObjectStore,
+    scratch: Path,
+    children: Children,
+    *,
+    python_path: Path | None = None,
+) -> AttemptEnd:
+    """Make one attempt at a quantum in a new sandbox below ``scratch``, and remove the sandbox.
+
+    An error of staging is an end like any other: it is told, and nothing is committed.
+    """
+    sandbox = Path(tempfile.mkdtemp(prefix=f"{job.task_label}-", dir=scratch))
+    try:
+        return _attempt(job, store, sandbox, children, python_path)
+    finally:
+        shutil.rmtree(sandbox, ignore_errors=True)
+
+
+def _attempt(
+    job: Job, store: ObjectStore, sandbox: Path, children: Children, python_path: Path | None
+) -> AttemptEnd:
+    try:
+        report = stage_in(job, store, sandbox)
+    except QuantumExecError as error:
+        return AttemptEnd(None, ExitCode.STAGE_IN_FAILED, str(error))
+    command = [sys.executable, "-m", "executor", "run", "--exit-with-parent", str(os.getpid())]
+    code = children.run(command, sandbox, _environment(python_path))
+    try:
+        stage_out_list = read_list(sandbox)
+        stage_out(stage_out_list, store, sandbox, patience_s=_UPLOAD_PATIENCE_S)
+    except QuantumExecError as error:
+        return AttemptEnd(None, ExitCode.STAGE_OUT_FAILED, str(error))
+    if report.successful_attempt:
+        key = names.delta_key(job.run, job.quantum_id, report.successful_attempt)
+        return AttemptEnd(read_delta(store.get(key), key), ExitCode.SUCCESS, None)
+    if stage_out_list.delta is None:
+        return AttemptEnd(None, code or ExitCode.FAILED, _wrapper_died(sandbox, code))
+    content = (sandbox / stage_out_list.delta.path).read_bytes()
+    delta = read_delta(content, stage_out_list.delta.key)
+    return AttemptEnd(delta, code, delta.error)
+
+
+def _environment(python_path: Path | None) -> dict[str, str]:
+    """The environment of a wrapper: no database, no S3 secret; modules beside the graph file."""
+    environment = public_environment(os.environ)
+    if python_path is not None:
+        parts = [str(python_path), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(part for part in parts if part)
+    return environment
+
+
+def _wrapper_died(sandbox: Path, code: int) -> str:
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    said = (sandbox / _WRAPPER_LOG).read_text(errors="replace").strip()[-1000:]
+    return f"quantum-exec run ended with {how} and left no delta. {said}".strip()

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The local runner: a graph on this machine, N quanta at once, in dependency order.
+
+It keeps no state of its own. What is done is what has a valid successful delta in the datastore,
+so that a runner killed at any moment is simply started again.
+"""
+
+import fcntl
+import os
+import queue
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from executor.submit.graph import Graph, Quantum
+from executor.submit.local_attempt import AttemptEnd, Children, attempt_locally
+from executor.submit.standings import counting_deltas
+from registry.attempt import AttemptStatus
+from registry.delta import Delta
+from transfer_plugins.object_store import ObjectStore
+
+_SCRATCH_PREFIX = "quantum-exec-"
+
+
+@dataclass
+class LocalRun:
+    """What became of the quanta of a graph."""
+
+    earlier: dict[str, Delta]
+    ended: dict[str, AttemptEnd] = field(default_factory=dict)
+    blocked: set[str] = field(default_factory=set)
+    stopped_by: int | None = None
+
+    def is_successful(self, quantum_id: str) -> bool:
+        """Whether a quantum has a successful attempt, of now or of earlier."""
+        end = self.ended.get(quantum_id)
+        if end is None:
+            return quantum_id in self.earlier
+        return end.delta is not None and end.delta.status is AttemptStatus.SUCCESSFUL
+
+    def failed(self) -> list[str]:
+        """Ids of the quanta that ended without success."""
+        return [q for q in self.ended if not self.is_successful(q)]
+
+    def deltas(self) -> dict[str, Delta]:
+        """The deltas known, by quantum id, with those of failed attempts."""
+        new = {q: end.delta for q, end in self.ended.items() if end.delta}
+        return {**self.earlier, **new}
+
+
+def run_locally(
+    graph: Graph,
+    store: ObjectStore,
+    *,
+    jobs: int,
+    scratch: Path | None = None,
+    python_path: Path | None = None,
+    on_end: Callable[[Quantum, AttemptEnd | None], None] = lambda quantum, end: None,
+) -> LocalRun:
+    """Run what has no valid successful delta yet; go on beside quanta that fail.
+
+    Parameters
+    ----------
+    jobs
+        Quanta under way at once.
+    scratch
+        Directory for sandboxes; that of the system for temporary files if not given.
+    python_path
+        Directory of the users' modules, for tasks that are Python functions.
+    on_end
+        Called for each quantum that ended, and with None for each that was done before.
+    """
+    run = LocalRun(counting_deltas(store, graph.run))
+    children = Children()
+    with _scratch_directory(scratch) as directory, _passing_on_signals(run, children):
+        scheduler = _Scheduler(graph, run, children, on_end)
+        with ThreadPoolExecutor(jobs) as pool:
+
+            def attempt(quantum: Quantum) -> AttemptEnd:
+                job = graph.job_of(quantum)
+                return attempt_locally(job, store, directory, children, python_path=python_path)
+
+            scheduler.run(pool, attempt)
+    run.blocked = {q for q in graph.by_id if q not in run.ended and q not in run.earlier}
+    return run
+
+
+class _Scheduler:
+    """Gives out quanta whose inputs are there; one of a failed quantum never becomes ready."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        run: LocalRun,
+        children: Children,
+        on_end: Callable[[Quantum, AttemptEnd | None], None],
+    ) -> None:
+        self.graph = graph
+        self.record = run
+        self.children = children
+        self.on_end = on_end
+        self.sorter = graph.sorter()
+        self.sorter.prepare()
+        self.ended: queue.Queue[tuple[str, AttemptEnd | BaseException]] = queue.Queue()
+
+    def run(self, pool: ThreadPoolExecutor, attempt: Callable[[Quantum], AttemptEnd]) -> None:
+        """Run until nothing is under way and nothing is ready."""
+        n_running = self._start_ready(pool, attempt)
+        while n_running:
+            quantum_id, end = self.ended.get()
+            n_running -= 1
+            if isinstance(end, BaseException):
+                self.children.stop()
+                raise end
+            self.record.ended[quantum_id] = end
+            self.on_end(self.graph.by_id[quantum_id], end)
+            if self.record.is_successful(quantum_id):
+                self.sorter.done(quantum_id)
+            n_running += self._start_ready(pool, attempt)
+
+    def _start_ready(
+        self, pool: ThreadPoolExecutor, attempt: Callable[[Quantum], AttemptEnd]
+    ) -> int:
+        n_started = 0
+        while not self.children.is_stopping and (ready := self.sorter.get_ready()):
+            for quantum_id in ready:
+                if quantum_id in self.record.earlier:
+                    self.sorter.done(quantum_id)
+                    self.on_end(self.graph.by_id[quantum_id], None)
+                else:
+                    pool.submit(self._attempt, quantum_id, attempt)
+                    n_started += 1
+        return n_started
+
+    def _attempt(self, quantum_id: str, attempt: Callable[[Quantum], AttemptEnd]) -> None:
+        if self.children.is_stopping:
+            stopped = AttemptEnd(None, 1, "not begun: the runner was told to stop")
+            self.ended.put((quantum_id, stopped))
+            return
+        try:
+            self.ended.put((quantum_id, attempt(self.graph.by_id[quantum_id])))
+        except BaseException as error:
+            self.ended.put((quantum_id, error))
+
+
+@contextmanager
+def _passing_on_signals(run: LocalRun, children: Children) -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        run.stopped_by = number
+        children.stop()
+
+    old = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, action in old.items():
+            signal.signal(number, action)
+
+
+@contextmanager
+def _scratch_directory(parent: Path | None) -> Iterator[Path]:
+    """A directory of this runner's own; those that killed runners left behind are removed."""
+    base = Path(tempfile.gettempdir()) if parent is None else parent
+    base.mkdir(parents=True, exist_ok=True)
+    for left in base.glob(f"{_SCRATCH_PREFIX}*"):
+        if left.is_dir() and left.stat().st_uid == os.getuid() and _is_abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
+    directory = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=base))
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_abandoned(directory: Path) -> bool:
+    """Whether the runner that made a directory is gone: its lock is free."""
+    try:
+        with (directory / "lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
