@@ -8,12 +8,16 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
 
 import typer
 
 from executor.exit_codes import ExitCode, code_of_signal
 from registry.errors import QuantumExecError
+
+if TYPE_CHECKING:
+    from executor.submit.dag import Node
+    from executor.submit.pool import SubmittedDag
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,6 +34,22 @@ EndpointOption = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it at run time
     typer.Option("--endpoint-url", help="address of the S3 service, if it is not AWS"),
 ]
+
+RunOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--run", help="RUN to write into; default: the one that the graph file names"),
+]
+ExtendOption = Annotated[
+    bool, typer.Option("--extend", help="let the RUN belong to this graph as well")
+]
+ConfigOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--config", help="submit configuration (YAML)"),
+]
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="wait for the DAG and end with its exit code")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="report as one JSON object")]
 
 
 @app.callback()
@@ -116,11 +136,11 @@ def run_local(
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="quanta at once")] = (
         os.cpu_count() or 1
     ),
-    run: Annotated[Optional[str], typer.Option(help="RUN to write into")] = None,  # noqa: UP045
-    extend: Annotated[bool, typer.Option(help="let the RUN belong to this graph as well")] = False,
+    run: RunOption = None,
+    extend: ExtendOption = False,
     scratch: Annotated[Optional[Path], typer.Option(help="directory for sandboxes")] = None,  # noqa: UP045
     endpoint_url: EndpointOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="report as one JSON object")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run a graph on this machine, in dependency order.
 
@@ -140,8 +160,7 @@ def run_local(
     found = read_graph_file(graph, run=run)
     store = open_store(datastore, endpoint_url=endpoint_url)
     publish_graph(found, store, extend=extend)
-    console = Console(stderr=True)
-    with progress.progress_bar(console, found.run, len(found.quanta)) as bar:
+    with progress.progress_bar(progress.error_console(), found.run, len(found.quanta)) as bar:
         ended = run_locally(
             found,
             store,
@@ -164,6 +183,126 @@ def run_local(
     raise typer.Exit(ExitCode.FAILED if ended.failed() or ended.blocked else ExitCode.SUCCESS)
 
 
+@app.command()
+def submit(
+    graph: Annotated[Path, typer.Argument(help="graph file (YAML)")],
+    datastore: DatastoreOption,
+    config: ConfigOption = None,
+    run: RunOption = None,
+    extend: ExtendOption = False,
+    wait: WaitOption = False,
+    endpoint_url: EndpointOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Submit a graph to the HTCondor pool as a DAG, registry-merge at its end.
+
+    Quanta with a valid successful delta are marked done. While a DAG of the RUN is in the queue
+    another is refused (exit code 33).
+
+    Example: quantum-exec submit graph.yaml --datastore s3://bucket/repo --config submit.yaml
+    """
+    from executor.submit.configuration import read_submit_configuration
+    from executor.submit.dag import Node, job_url_prefix
+    from executor.submit.graph_file import read_graph_file
+    from executor.submit.pool import submit_dag
+    from executor.submit.progress import error_console, progress_bar
+    from executor.submit.publish import publish_graph
+    from executor.submit.standings import counting_deltas
+    from transfer_plugins.object_store import open_store
+
+    configuration = read_submit_configuration(config)
+    found = read_graph_file(graph, run=run)
+    job_url_prefix(datastore, found.run)
+    store = open_store(datastore, endpoint_url=endpoint_url)
+    with progress_bar(error_console(), "job files", len(found.quanta)) as bar:
+        publish_graph(found, store, extend=extend, on_job=lambda: bar.advance(bar.task_ids[0]))
+    done = counting_deltas(store, found.run)
+    nodes = [
+        Node(
+            quantum.quantum_id,
+            quantum.task_label,
+            frozenset(found.parents_of(quantum)),
+            quantum.quantum_id in done,
+        )
+        for quantum in found.quanta
+    ]
+    submitted = submit_dag(nodes, found.run, datastore.rstrip("/"), configuration)
+    _report_submitted(submitted, found.run, nodes, wait, as_json)
+
+
+def _report_submitted(
+    submitted: "SubmittedDag", run: str, nodes: "list[Node]", wait: bool, as_json: bool
+) -> None:
+    from executor.submit.pool import wait_for_dag
+
+    n_done = sum(node.is_done for node in nodes)
+    code = wait_for_dag(submitted) if wait else None
+    if as_json:
+        report = {
+            "run": run,
+            "cluster": submitted.cluster,
+            "directory": str(submitted.directory),
+            "n_quanta": len(nodes),
+            "n_done_before": n_done,
+            "exit_code": code,
+        }
+        print(json.dumps(report))
+    else:
+        print(f"RUN {run}: {len(nodes)} quanta, {n_done} done before, cluster {submitted.cluster}")
+        print(f"files of the DAG: {submitted.directory}")
+        if code is not None:
+            print(f"the DAG ended with exit code {code}")
+    raise typer.Exit(code or ExitCode.SUCCESS)
+
+
+@app.command()
+def rerun(
+    run: Annotated[str, typer.Argument(help="RUN of the quantum")],
+    quantum: Annotated[str, typer.Option("--quantum", help="quantum id")],
+    datastore: DatastoreOption,
+    graph: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="graph file with the mended task; default: as published"),
+    ] = None,
+    pool: Annotated[bool, typer.Option(help="on the HTCondor pool, not on this machine")] = False,
+    config: ConfigOption = None,
+    wait: WaitOption = False,
+    endpoint_url: EndpointOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run one quantum again, from what is in the datastore.
+
+    Example: quantum-exec rerun u/me/night1 --quantum ID --datastore s3://bucket/repo
+    """
+    from executor.submit.configuration import read_submit_configuration
+    from executor.submit.dag import Node
+    from executor.submit.graph_file import read_graph_file
+    from executor.submit.pool import submit_dag
+    from executor.submit.rerun import job_to_rerun, rerun_locally
+    from transfer_plugins.object_store import open_store
+
+    store = open_store(datastore, endpoint_url=endpoint_url)
+    mended = None if graph is None else read_graph_file(graph, run=run)
+    job = job_to_rerun(store, run, quantum, mended)
+    if pool:
+        nodes = [Node.of_job(job)]
+        configuration = read_submit_configuration(config)
+        submitted = submit_dag(nodes, run, datastore.rstrip("/"), configuration)
+        _report_submitted(submitted, run, nodes, wait, as_json)
+    python_path = Path.cwd() if graph is None else graph.parent.resolve()
+    end = rerun_locally(job, store, python_path=python_path)
+    attempt = end.delta.attempt_id if end.delta else None
+    status = end.delta.status if end.delta else None
+    if as_json:
+        report = {"run": run, "quantum_id": quantum, "attempt_id": attempt, "status": status}
+        print(json.dumps({**report, "exit_code": end.exit_code, "error": end.error}))
+    else:
+        print(f"quantum {quantum}: attempt {attempt} is {status or 'not committed'}")
+        if end.error:
+            print(end.error, file=sys.stderr)
+    raise typer.Exit(end.exit_code)
+
+
 def main() -> NoReturn:
     """Entry point of the console script; our own errors end in one line, not in a traceback."""
     try:
@@ -177,7 +316,9 @@ def _exit_code_of(error: QuantumExecError) -> int:
     codes = {
         "graph": ExitCode.USAGE,
         "invalid_datastore": ExitCode.USAGE,
+        "configuration": ExitCode.USAGE,
         "other_graph": ExitCode.OTHER_GRAPH,
+        "already_submitted": ExitCode.ALREADY_SUBMITTED,
     }
     return codes.get(error.error_type, ExitCode.FAILED)
 

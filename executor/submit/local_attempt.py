@@ -42,7 +42,12 @@ class Children:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
-        self.is_stopping = False
+        self.stopped_by: int | None = None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the runner was told to stop, so that nothing new is to begin."""
+        return self.stopped_by is not None
 
     def run(self, command: list[str], sandbox: Path, environment: Mapping[str, str]) -> int:
         """Run a wrapper to its end; returns its exit code, negative for a signal."""
@@ -66,9 +71,9 @@ class Children:
             with self._lock:
                 self._running.discard(child)
 
-    def stop(self) -> None:
-        """Tell all wrappers to stop; their attempts end as aborted."""
-        self.is_stopping = True
+    def stop(self, number: int) -> None:
+        """Tell all wrappers to stop, because of a signal; their attempts end as aborted."""
+        self.stopped_by = number
         for child in list(self._running):
             child.send_signal(signal.SIGTERM)
 

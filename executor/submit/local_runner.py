@@ -78,7 +78,7 @@ def run_locally(
     """
     run = LocalRun(counting_deltas(store, graph.run))
     children = Children()
-    with _scratch_directory(scratch) as directory, _passing_on_signals(run, children):
+    with scratch_directory(scratch) as directory, passing_on_signals(children):
         scheduler = _Scheduler(graph, run, children, on_end)
         with ThreadPoolExecutor(jobs) as pool:
 
@@ -87,6 +87,7 @@ def run_locally(
                 return attempt_locally(job, store, directory, children, python_path=python_path)
 
             scheduler.run(pool, attempt)
+    run.stopped_by = children.stopped_by
     run.blocked = {q for q in graph.by_id if q not in run.ended and q not in run.earlier}
     return run
 
@@ -116,7 +117,7 @@ class _Scheduler:
             quantum_id, end = self.ended.get()
             n_running -= 1
             if isinstance(end, BaseException):
-                self.children.stop()
+                self.children.stop(signal.SIGTERM)
                 raise end
             self.record.ended[quantum_id] = end
             self.on_end(self.graph.by_id[quantum_id], end)
@@ -150,10 +151,11 @@ class _Scheduler:
 
 
 @contextmanager
-def _passing_on_signals(run: LocalRun, children: Children) -> Iterator[None]:
+def passing_on_signals(children: Children) -> Iterator[None]:
+    """Tell all wrappers to stop when this process is told to."""
+
     def stop(number: int, frame: FrameType | None) -> None:
-        run.stopped_by = number
-        children.stop()
+        children.stop(number)
 
     old = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -164,7 +166,7 @@ def _passing_on_signals(run: LocalRun, children: Children) -> Iterator[None]:
 
 
 @contextmanager
-def _scratch_directory(parent: Path | None) -> Iterator[Path]:
+def scratch_directory(parent: Path | None) -> Iterator[Path]:
     """A directory of this runner's own; those that killed runners left behind are removed."""
     base = Path(tempfile.gettempdir()) if parent is None else parent
     base.mkdir(parents=True, exist_ok=True)

@@ -64,12 +64,11 @@ def _add_delta(summary: TaskSummary, delta: Delta) -> None:
 
 def task_table(summaries: list[TaskSummary]) -> Table:
     """The table of task labels that stands at the end of a run."""
-    table = Table(box=None, header_style="bold")
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column("task")
-    for heading in ("quanta", "successful", "failed", "blocked", "min s", "mean s", "max s"):
-        table.add_column(heading, justify="right")
-    table.add_column("output", justify="right")
-    table.add_column("peak RSS", justify="right")
+    headings = ("quanta", "successful", "failed", "blocked", "min s", "mean", "max")
+    for heading in (*headings, "output", "peak RSS"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for summary in summaries:
         seconds = summary.wall_s
         times = (min(seconds), sum(seconds) / len(seconds), max(seconds)) if seconds else ()
@@ -106,6 +105,11 @@ def failure_lines(graph: Graph, run: LocalRun) -> Iterator[str]:
             f"{quantum.task_label} ({format_data_id(quantum.data_id)}), quantum {quantum_id}: "
             f"{end.error or f'exit code {end.exit_code}'}{log}"
         )
+
+
+def error_console() -> Console:
+    """The terminal behind standard error, where bars go so that a report can be piped."""
+    return Console(stderr=True)
 
 
 @contextmanager

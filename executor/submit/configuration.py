@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The submit configuration: YAML with the keys that BPS users know.
+
+``configs/submit.yaml`` shows all of it with comments.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+
+from registry.errors import QuantumExecError
+
+
+class ConfigurationError(QuantumExecError, ValueError):
+    """A configuration file is wrong; the message names the file, the key and what was expected."""
+
+    error_type = "configuration"
+
+
+class Requests(msgspec.Struct, forbid_unknown_fields=True, rename="camel", frozen=True):
+    """What a job asks of a pool; a field that is not set is taken from the level above."""
+
+    request_memory: int | None = None
+    """MiB."""
+    request_cpus: int | None = None
+    request_disk: int | None = None
+    """MiB."""
+    number_of_retries: int | None = None
+    """DAGMan's retries of a job that failed; evictions are not counted."""
+    retry_unless_exit: int | None = None
+    """Exit code after which a retry is of no use."""
+
+
+class SubmitConfiguration(
+    msgspec.Struct, forbid_unknown_fields=True, rename="camel", frozen=True, kw_only=True
+):
+    """All that ``submit`` and ``rerun --pool`` can be told."""
+
+    submit_path: str = "submit"
+    """Directory for the files of DAGs; each submission gets one of its own below."""
+    worker_executable: str = ""
+    """Absolute path of ``quantum-exec`` on execution points; as on this machine if empty."""
+    merge_executable: str = ""
+    """Absolute path of ``registry-merge`` on the access point; beside this command if empty."""
+    merge_config: str = ""
+    """Configuration file of ``registry-merge`` on the access point, which names the database."""
+    s3_endpoint_url: str = ""
+    """Address of the S3 service as execution points reach it; AWS if empty."""
+    max_idle: int = 1000
+    """Idle jobs that DAGMan keeps in the queue."""
+    max_starts: int = 8
+    """Starts of one job after which it is given up, evictions counted."""
+    transfer_deadline: int = 1800
+    """Seconds after which the plugin ends a transfer as failed."""
+    request_memory: int = 2048
+    """MiB."""
+    request_cpus: int = 1
+    request_disk: int = 1024
+    """MiB."""
+    number_of_retries: int = 0
+    retry_unless_exit: int | None = None
+    pipetask: dict[str, Requests] = {}
+    """Requests of single task labels."""
+
+    def requests_of(self, task_label: str) -> Requests:
+        """The requests of a task label, with what it does not set taken from the top level."""
+        own = self.pipetask.get(task_label, Requests())
+        set_by_task = {
+            n: v for n in Requests.__struct_fields__ if (v := getattr(own, n)) is not None
+        }
+        top = {name: getattr(self, name) for name in Requests.__struct_fields__}
+        return Requests(**{**top, **set_by_task})
+
+    def worker_command(self) -> str:
+        """Absolute path of ``quantum-exec`` on execution points."""
+        return self.worker_executable or _beside_us("quantum-exec")
+
+    def merge_command(self) -> str:
+        """Absolute path of ``registry-merge`` on the access point."""
+        return self.merge_executable or _beside_us("registry-merge")
+
+
+def _beside_us(name: str) -> str:
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if not found:
+        raise ConfigurationError(f"expected {name} beside {sys.executable} or on PATH, found none")
+    return found
+
+
+def read_submit_configuration(path: Path | None) -> SubmitConfiguration:
+    """Read a submit configuration; without a file everything is at its default.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be read, a key is unknown, or a value is of the wrong kind.
+    """
+    if path is None:
+        return SubmitConfiguration()
+    try:
+        found = msgspec.yaml.decode(path.read_bytes() or b"{}", type=SubmitConfiguration)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ConfigurationError(f"submit configuration {path}: {error}") from error
+    for value in (found.worker_executable, found.merge_executable, found.merge_config):
+        if value and not value.startswith("/"):
+            raise ConfigurationError(
+                f"submit configuration {path}: expected an absolute path, found {value!r}"
+            )
+    return found

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Handing a DAG to HTCondor, once. The only module that imports htcondor2."""
+
+import datetime
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from executor.submit.configuration import SubmitConfiguration
+from executor.submit.dag import (
+    DAGMAN_LOG,
+    DATASTORE_ATTRIBUTE,
+    RUN_ATTRIBUTE,
+    Node,
+    write_dag,
+)
+from registry.errors import QuantumExecError
+from registry.names import CONTROL
+
+_JOB_REMOVED = 3
+_JOB_COMPLETED = 4
+
+
+class PoolError(QuantumExecError):
+    """HTCondor refused something or cannot be reached; the message has its own words."""
+
+    error_type = "pool"
+
+
+class AlreadySubmittedError(QuantumExecError):
+    """A DAG of this RUN is in the queue; wait for it, or remove it with condor_rm."""
+
+    error_type = "already_submitted"
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedDag:
+    """A DAG in the queue: its cluster and the directory of its files."""
+
+    cluster: int
+    directory: Path
+
+
+def submit_dag(
+    nodes: list[Node], run: str, datastore: str, configuration: SubmitConfiguration
+) -> SubmittedDag:
+    """Write a DAG into a directory of its own and submit it, unless one of this RUN is queued.
+
+    The schedd is asked, and not a file of ours, because a submit that was killed may or may not
+    have reached it. The lock keeps a second submit on this machine away between asking and
+    submitting.
+
+    Raises
+    ------
+    AlreadySubmittedError, PoolError
+    """
+    root = Path(configuration.submit_path).resolve() / run / CONTROL
+    root.mkdir(parents=True, exist_ok=True)
+    with _locked(root / "lock"):
+        queued = queued_dag(run, datastore)
+        if queued is not None:
+            raise AlreadySubmittedError(
+                f"RUN {run!r}: expected no DAG of it in the queue, found cluster {queued}; wait "
+                "for it, or remove it with condor_rm"
+            )
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        directory = root / stamp
+        directory.mkdir()
+        dag = write_dag(directory, nodes, run, datastore, configuration)
+        return SubmittedDag(_submit(dag, run, datastore, configuration), directory)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def queued_dag(run: str, datastore: str) -> int | None:
+    """Return the cluster of the DAG of a RUN that is in the queue, if there is one.
+
+    Raises
+    ------
+    PoolError
+        If the schedd cannot be asked.
+    """
+    constraint = (
+        f'{RUN_ATTRIBUTE} =?= "{run}" && {DATASTORE_ATTRIBUTE} =?= "{datastore}" '
+        f"&& JobUniverse == 7 && JobStatus != {_JOB_REMOVED} && JobStatus != {_JOB_COMPLETED}"
+    )
+    htcondor2 = _bindings()
+    try:
+        ads = htcondor2.Schedd().query(constraint=constraint, projection=["ClusterId"])
+    except (htcondor2.HTCondorException, OSError) as error:
+        raise PoolError(f"schedd: cannot be asked for the DAGs of RUN {run!r}: {error}") from error
+    return int(ads[0]["ClusterId"]) if ads else None
+
+
+def _submit(dag: Path, run: str, datastore: str, configuration: SubmitConfiguration) -> int:
+    htcondor2 = _bindings()
+    before = Path.cwd()
+    # Paths in a DAG are relative to the directory in which it is submitted.
+    os.chdir(dag.parent)
+    try:
+        options = {"maxidle": configuration.max_idle, "batch-name": run}
+        submit = htcondor2.Submit.from_dag(dag.name, options)
+        submit[f"My.{RUN_ATTRIBUTE}"] = f'"{run}"'
+        submit[f"My.{DATASTORE_ATTRIBUTE}"] = f'"{datastore}"'
+        return int(htcondor2.Schedd().submit(submit).cluster())
+    except (htcondor2.HTCondorException, OSError, ValueError) as error:
+        raise PoolError(f"schedd: the DAG {dag} was not accepted: {error}") from error
+    finally:
+        os.chdir(before)
+
+
+def wait_for_dag(
+    submitted: SubmittedDag, *, on_wait: Callable[[], None] = lambda: None, poll_s: int = 1
+) -> int:
+    """Wait until a DAG has ended; returns the exit code of DAGMan, 1 if it was removed."""
+    htcondor2 = _bindings()
+    log = submitted.directory / DAGMAN_LOG
+    events = None
+    while True:
+        if events is None and log.exists():
+            events = htcondor2.JobEventLog(str(log))
+        for event in _next_events(events, poll_s) if events else _pause(poll_s):
+            if event.type == htcondor2.JobEventType.JOB_TERMINATED:
+                normally = event.get("TerminatedNormally", False)
+                return int(event["ReturnValue"]) if normally else 1
+            if event.type == htcondor2.JobEventType.JOB_ABORTED:
+                return 1
+        on_wait()
+
+
+def _next_events(events: Any, poll_s: int) -> Iterator[Any]:
+    yield from events.events(stop_after=poll_s)
+
+
+def _pause(poll_s: int) -> Iterator[Any]:
+    import time
+
+    time.sleep(poll_s)
+    return iter(())
+
+
+def _bindings() -> Any:
+    try:
+        import htcondor2
+    except ImportError as error:
+        raise PoolError(
+            "expected HTCondor's Python bindings (pip install htcondor), found none"
+        ) from error
+    return htcondor2
