@@ -1,0 +1,53 @@
+# The two commands of a newcomer are `make demo` and `make test`; each makes what it needs.
+# Prerequisites: Linux, Python 3.11 or newer with venv, make.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-pool lint format benchmarks clean
+
+help:
+	@echo "make demo       a small survey of real pixels through the whole path, on this machine"
+	@echo "make test       all tests that need no HTCondor pool"
+	@echo "make test-pool  the tests on a personal HTCondor pool (condor_master on PATH)"
+	@echo "make lint       ruff, mypy, import rules"
+	@echo "make format     ruff format"
+	@echo "make benchmarks all benchmarks, about a minute each"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo-installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	touch $@
+
+$(VENV)/test-installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $(VENV)/demo-installed $@
+
+demo: $(VENV)/demo-installed
+	$(BIN)/quantum-exec demo
+
+test: $(VENV)/test-installed
+	$(BIN)/python -m pytest -m "not pool" $(PYTEST_OPTIONS)
+
+test-pool: $(VENV)/test-installed
+	$(BIN)/python -m pytest -m pool tests/pool $(PYTEST_OPTIONS)
+
+lint: $(VENV)/test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/test-installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmarks: $(VENV)/test-installed
+	$(BIN)/python -m benchmarks.quantum
+	$(BIN)/python -m benchmarks.merge
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache demo-output
