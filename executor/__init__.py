@@ -13,11 +13,13 @@ What runs where::
 ===================  ==========================================================================
 module               subject
 ===================  ==========================================================================
-`cli`                the command ``quantum-exec``
+`cli`                the command ``quantum-exec``, all but ``run``
+`worker_command`     ``quantum-exec run``, which starts once per quantum
 `exit_codes`         what its exit codes mean
 `quantum_run`        one attempt from a staged-in sandbox to a stage-out list
 `private_registry`   the SQLite file: made, seeded, and read back as the rows of a delta
 `outputs`            the predicted outputs found, measured and recorded
+`parent_death`       ending with the parent process
 `task`               the child process of a quantum: placeholders, environment, log, signals
 `function_task`      the process that calls a Python function with the repo object
 `repo`               the repo object: get, put, path of a ref

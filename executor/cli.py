@@ -4,16 +4,14 @@
 import json
 import logging
 import os
-import signal
 import sys
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from executor import worker_command
 from executor.exit_codes import ExitCode, code_of_signal
-from registry.errors import QuantumExecError
 
 if TYPE_CHECKING:
     from executor.submit.dag import Node
@@ -64,69 +62,19 @@ def _options(
     )
 
 
-@app.command()
-def run(
-    job: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Argument(help="URI of a job, …/quantum-exec/jobs/ID.json; none: staged in already"),
-    ] = None,
-    sandbox: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="directory to run in; default: this one, or a new one for a URI"),
-    ] = None,
-    endpoint_url: EndpointOption = None,
-    exit_with_parent: Annotated[Optional[int], typer.Option(hidden=True)] = None,  # noqa: UP045
-) -> None:
-    """Run one quantum on this worker.
-
-    Without a URI the sandbox was staged in by the transfer plugin, which also stages out.
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)
+def run(context: typer.Context) -> None:
+    """Run one quantum on this worker (quantum-exec run --help tells more).
 
     Example: quantum-exec run s3://bucket/repo/u/me/night1/quantum-exec/jobs/ID.json
     """
-    from executor.quantum_run import run_quantum
-
-    if exit_with_parent is not None:
-        _end_with(exit_with_parent)
-    if job is None:
-        raise typer.Exit(run_quantum((sandbox or Path.cwd()).resolve()))
-    raise typer.Exit(_run_by_uri(job, sandbox, endpoint_url))
-
-
-def _end_with(parent: int) -> None:
-    from executor.parent_death import end_with_parent, is_orphan_of
-
-    end_with_parent(signal.SIGTERM)
-    if is_orphan_of(parent):
-        raise typer.Exit(code_of_signal(signal.SIGTERM))
-
-
-def _run_by_uri(uri: str, sandbox: Path | None, endpoint_url: str | None) -> int:
-    from executor.quantum_run import run_quantum
-    from transfer_plugins.job_files import open_job
-    from transfer_plugins.object_store import TransferError
-    from transfer_plugins.stage_in import InputNotReadyError, stage_in
-    from transfer_plugins.stage_out import read_list, stage_out
-
-    found, store, _ = open_job(uri, endpoint_url=endpoint_url)
-    if sandbox is None:
-        sandbox = Path(tempfile.mkdtemp(prefix=f"{found.task_label}-", dir=Path.cwd()))
-    sandbox.mkdir(parents=True, exist_ok=True)
-    sandbox = sandbox.resolve()
-    try:
-        stage_in(found, store, sandbox)
-    except (TransferError, InputNotReadyError) as error:
-        return _tell(error, ExitCode.STAGE_IN_FAILED)
-    code = run_quantum(sandbox)
-    try:
-        stage_out(read_list(sandbox), store, sandbox, patience_s=600)
-    except QuantumExecError as error:
-        return _tell(error, ExitCode.STAGE_OUT_FAILED)
-    return code
-
-
-def _tell(error: Exception, code: int) -> int:
-    print(f"quantum-exec: {error}", file=sys.stderr)
-    return code
+    raise typer.Exit(worker_command.main(context.args))
 
 
 @app.command("run-local")
@@ -301,27 +249,3 @@ def rerun(
         if end.error:
             print(end.error, file=sys.stderr)
     raise typer.Exit(end.exit_code)
-
-
-def main() -> NoReturn:
-    """Entry point of the console script; our own errors end in one line, not in a traceback."""
-    try:
-        app(prog_name="quantum-exec")
-    except QuantumExecError as error:
-        sys.exit(_tell(error, _exit_code_of(error)))
-    raise AssertionError("typer always exits")
-
-
-def _exit_code_of(error: QuantumExecError) -> int:
-    codes = {
-        "graph": ExitCode.USAGE,
-        "invalid_datastore": ExitCode.USAGE,
-        "configuration": ExitCode.USAGE,
-        "other_graph": ExitCode.OTHER_GRAPH,
-        "already_submitted": ExitCode.ALREADY_SUBMITTED,
-    }
-    return codes.get(error.error_type, ExitCode.FAILED)
-
-
-if __name__ == "__main__":
-    main()

@@ -147,7 +147,7 @@ def quantum_submit_file(
         "universe": "vanilla",
         "executable": _safe(configuration.worker_command(), "worker executable"),
         "transfer_executable": "false",
-        "arguments": "--log-level INFO run",
+        "arguments": "run --log-level INFO",
         "should_transfer_files": "YES",
         "when_to_transfer_output": "ON_EXIT",
         "transfer_input_files": f"{job_url}$(quantum_id).json",
