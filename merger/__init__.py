@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""``registry-merge``: many deltas of a RUN into few transactions of the central registry.
+
+::
+
+    datastore ──► listing minus ledger ──► read, verify, check ──► collate ──► transaction
+                  `delta_reading`          `delta_checks`         `collation`  `insertion`
+                        (a thread, one batch ahead)                            (one connection)
+
+A batch goes one of two ways. The *plain* way holds a shared lock, COPYs, and stops as soon as it
+meets anything that could depend on what other attempts brought: a claimed key, a superseded
+attempt. Then the batch is rolled back and goes the *careful* way, alone in the registry, where
+every row that has to do with it is looked at and the outcome follows from content only. So the
+plain way stays fast and simple, and the careful one needs no thought about concurrency.
+
+=====================  ========================================================================
+module                 subject
+=====================  ========================================================================
+`cli`                  the commands ``init``, ``migrate``, ``merge`` and ``verify``
+`settings`             options, environment and configuration file; no password in arguments
+`exit_codes`           what the exit code of a command says
+`reports`              tables for people, JSON for programs, the progress bar
+`central_registry`     connection, transactions, and which errors are worth another try
+`schema`               creating and upgrading the tables (Alembic, in `migrations`)
+`statements`           all SQL, one line of purpose each
+`predictions`          graph records and predicted quanta of a RUN
+`structs`              msgspec twins of the dataclasses in `registry`, decoded several times faster
+`delta_reading`        listing, concurrent reading, batches
+`delta_checks`         which deltas are good, and the reasons why others are not
+`collation`            deltas to Arrow tables, in insert order
+`copy_format`          Arrow tables to PostgreSQL's binary COPY format
+`insertion`            one batch in one transaction
+`dataset_conflicts`    the careful way for datasets: superseded attempts and conflicts
+`dimension_conflicts`  the same for dimension records
+`quarantine`           bad deltas, their reasons, and how they leave again
+`merge`                the whole act: `merge.merge_run`
+`verification`         comparing registry, deltas and bucket
+=====================  ========================================================================
+
+Never imports `executor`: the two meet only in a delta.
+
+Rejected: ON CONFLICT for every table (twice the time of COPY, and it hides rows that are there
+with other content); advisory locks per key (they exhaust the lock table at 27,000); SERIALIZABLE
+(aborts under exactly the load that matters); a lease per delta (the ledger row is the claim).
+"""

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Datasets on the careful way: superseded attempts, and two claims to one dataset.
+
+A *side* is a dataset with its datastore record, as the attempt that counts for its quantum gave
+it, or as it was in the registry before any merge. Two sides conflict if they claim one key: the
+same id, or the same RUN, dataset type and data ID. Which ones stay is decided over all sides:
+those that were there before any merge first, then from the highest attempt id down, each if no
+key of it is taken yet. The others wait in ``merge_conflict``, whole, so that they come back if
+the attempt that displaced them is itself superseded. Two quanta that made one dataset conflict
+even if the bytes are equal: a row can name only one of them.
+"""
+
+import dataclasses
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from psycopg import Cursor
+
+from merger import statements
+from merger.collation import dataset_tables
+from merger.conflict_records import ConflictSide, replace_conflicts
+from merger.copy_format import CopyRows
+from registry.delta import Delta
+from registry.typed_json import canonical
+
+
+@dataclass(frozen=True)
+class Side:
+    """A dataset with its datastore record; ``data_id`` is canonical JSON."""
+
+    dataset_id: str
+    run: str
+    dataset_type: str
+    data_id: str
+    quantum_id: str | None
+    attempt_id: str | None
+    object_key: str | None
+    size_bytes: int | None
+    checksum: str | None
+    storage_class: str | None
+
+    @cached_property
+    def keys(self) -> tuple[str, str]:
+        """The two keys that it claims, as canonical JSON."""
+        natural = {"run": self.run, "dataset_type": self.dataset_type}
+        return (
+            canonical({"dataset_id": self.dataset_id}),
+            canonical(natural | {"data_id": json.loads(self.data_id)}),
+        )
+
+    @property
+    def content(self) -> str:
+        """The side as ``merge_conflict`` holds it: all but the attempt, as JSON."""
+        fields = dataclasses.asdict(self) | {"data_id": json.loads(self.data_id)}
+        del fields["attempt_id"]
+        return canonical(fields)
+
+    def is_same_dataset(self, other: "Side") -> bool:
+        """Tell whether both are one dataset with the same bytes, wherever these lie."""
+        return (self.keys, self.size_bytes, self.checksum) == (
+            other.keys,
+            other.size_bytes,
+            other.checksum,
+        )
+
+    def differences(self, other: "Side") -> tuple[str, str]:
+        """Return the fields in which another side differs, here and there."""
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        names = [name for name in mine if mine[name] != theirs[name]]
+        return (
+            ", ".join(f"{name}={mine[name]}" for name in names),
+            ", ".join(f"{name}={theirs[name]}" for name in names),
+        )
+
+
+def sides_of(deltas: Iterable[Delta]) -> list[Side]:
+    """Return the sides that attempts bring which count for their quanta."""
+    sides = []
+    for delta in deltas:
+        records = {record.dataset_id: record for record in delta.rows.datastore_record}
+        for row in delta.rows.dataset:
+            record = records[row.dataset_id]
+            sides.append(
+                Side(
+                    *(row.dataset_id, delta.run, row.dataset_type, canonical(row.data_id)),
+                    *(delta.quantum_id, delta.attempt_id, record.object_key),
+                    *(record.size_bytes, record.checksum, record.storage_class),
+                )
+            )
+    return sides
+
+
+def settle_datasets(
+    cursor: Cursor, brought: Sequence[Side], retired: Collection[str], made: Sequence[str]
+) -> int:
+    """Bring new sides in and take those of superseded attempts out, in a transaction alone.
+
+    Parameters
+    ----------
+    brought
+        Sides of the attempts that count now.
+    retired
+        Attempts that no longer count.
+    made
+        Ids of all datasets that the quanta of ``retired`` can have made.
+
+    Returns
+    -------
+    int
+        Number of conflicts that were not recorded before.
+    """
+    gone = _sides_retired(cursor, retired, made)
+    in_table, recorded = _sides_around(cursor, [*brought, *gone])
+    there_before = [side for side in in_table if side.attempt_id is None]
+    sides = {s for s in {*brought, *in_table, *recorded} if s.attempt_id not in retired}
+    sides -= {s for s in brought for t in there_before if s.is_same_dataset(t)}
+    kept = _choose(sides)
+    cursor.execute(statements.DELETE_DATASETS, ([side.dataset_id for side in in_table - kept],))
+    _insert_sides(cursor, kept - in_table)
+    claims = _claims(sides)
+    return replace_conflicts(
+        cursor,
+        "dataset",
+        {key for side in {*sides, *gone, *brought} for key in side.keys},
+        [
+            ConflictSide(key, side.content, side.attempt_id, side in kept)
+            for key, claimants in claims.items()
+            if len(claimants) > 1
+            for side in claimants
+        ],
+    )
+
+
+def _sides_retired(cursor: Cursor, retired: Collection[str], made: Sequence[str]) -> set[Side]:
+    if not retired:
+        return set()
+    by_id = {"ids": list(made), "runs": [], "types": [], "data_ids": []}
+    cursor.execute(statements.READ_DATASET_SIDES, by_id)
+    gone = {side for side in map(side_from_row, cursor.fetchall()) if side.attempt_id in retired}
+    cursor.execute(statements.READ_CONFLICT_SIDES_OF, (list(retired),))
+    return gone | {_from_conflict(*row) for row in cursor.fetchall()}
+
+
+def _sides_around(cursor: Cursor, sides: Iterable[Side]) -> tuple[set[Side], set[Side]]:
+    """Find all sides, in the table and in recorded conflicts, that these have to do with."""
+    in_table: set[Side] = set()
+    recorded: set[Side] = set()
+    new = set(sides)
+    known = set(new)
+    while new:
+        ordered = sorted(new, key=lambda side: side.dataset_id)
+        keys = {
+            "ids": [side.dataset_id for side in ordered],
+            "runs": [side.run for side in ordered],
+            "types": [side.dataset_type for side in ordered],
+            "data_ids": [side.data_id for side in ordered],
+        }
+        rows = cursor.execute(statements.READ_DATASET_SIDES, keys).fetchall()
+        found_in_table = {side_from_row(row) for row in rows}
+        rows = cursor.execute(statements.READ_CONFLICT_SIDES, keys).fetchall()
+        found_recorded = {_from_conflict(*row) for row in rows}
+        in_table |= found_in_table
+        recorded |= found_recorded
+        new = (found_in_table | found_recorded) - known
+        known |= new
+    return in_table, recorded
+
+
+def side_from_row(row: tuple[object, ...]) -> Side:
+    """Return the side that a row of the statements above is."""
+    side = Side(*row)  # type: ignore[arg-type]
+    return dataclasses.replace(side, data_id=canonical(json.loads(side.data_id)))
+
+
+def _from_conflict(content: dict[str, object], attempt_id: str | None) -> Side:
+    fields = content | {"data_id": canonical(content["data_id"]), "attempt_id": attempt_id}
+    return Side(**fields)  # type: ignore[arg-type]
+
+
+def _claims(sides: Iterable[Side]) -> dict[str, list[Side]]:
+    claims: dict[str, list[Side]] = defaultdict(list)
+    for side in sides:
+        for key in side.keys:
+            claims[key].append(side)
+    return claims
+
+
+def _choose(sides: Iterable[Side]) -> set[Side]:
+    """Choose the sides that stay: there before any merge, then from the highest attempt down."""
+    kept: set[Side] = set()
+    taken: set[str] = set()
+    by_id = sorted(sides, key=lambda side: side.dataset_id)
+    for side in sorted(by_id, key=lambda s: s.attempt_id or "~", reverse=True):
+        if taken.isdisjoint(side.keys):
+            kept.add(side)
+            taken.update(side.keys)
+    return kept
+
+
+def _insert_sides(cursor: Cursor, sides: Iterable[Side]) -> None:
+    ordered = sorted(sides, key=lambda side: side.dataset_id)
+    if ordered:
+        for name, table in dataset_tables([dataclasses.asdict(side) for side in ordered]).items():
+            CopyRows.encode(table).copy_into(cursor, name)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Findings: what verify tells about a RUN, differences and notes."""
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from merger.exit_codes import ExitCode
+
+
+class FindingKind(enum.StrEnum):
+    """What was found; values are stable and machine-readable."""
+
+    DELTA_NOT_MERGED = "delta_not_merged"
+    """A good delta is in the bucket and its attempt is not in the ledger."""
+    DELTA_BAD = "delta_bad"
+    """A delta is in the bucket that a merge would put into the quarantine, or has put there."""
+    DELTA_NEWER_FORMAT = "delta_newer_format"
+    """A delta waits for an upgrade of this command."""
+    DELTA_MISSING = "delta_missing"
+    """The ledger has an attempt whose delta is not in the bucket."""
+    DELTA_CHANGED = "delta_changed"
+    """The delta in the bucket is not the one that was merged."""
+    QUANTUM_DIFFERS = "quantum_differs"
+    """The row of a quantum is missing, or names another attempt or status than its deltas."""
+    ATTEMPT_DIFFERS = "attempt_differs"
+    """The row of an attempt is missing or has another status, or its rows are not all there."""
+    DATASET_MISSING = "dataset_missing"
+    """The attempt that counts made a dataset, and the registry does not have it."""
+    DATASET_UNEXPECTED = "dataset_unexpected"
+    """The registry has a dataset that no attempt made that counts."""
+    DATASET_DIFFERS = "dataset_differs"
+    """A dataset or its datastore record is not what the attempt that counts says."""
+    OBJECT_MISSING = "object_missing"
+    """The bucket has no object under the key of a dataset."""
+    OBJECT_SIZE = "object_size"
+    """The object of a dataset has another size."""
+    OBJECT_CHECKSUM = "object_checksum"
+    """The object of a dataset has other bytes; only looked at with ``--checksums``."""
+    CONFLICT = "conflict"
+    """A side of a recorded conflict."""
+    QUARANTINED = "quarantined"
+    """A delta is in the quarantine, and no longer in the bucket."""
+    NOT_RUN = "not_run"
+    """Note: a predicted quantum has no delta."""
+    UNFINISHED = "unfinished"
+    """Note: a quantum was tried, and no attempt was successful."""
+    SUPERSEDED_OBJECT = "superseded_object"
+    """Note: an object of a successful attempt that does not count."""
+    ORPHAN = "orphan"
+    """Note: an object that nothing names, as an attempt leaves it that dies while uploading."""
+
+
+NOTES = frozenset(
+    {
+        FindingKind.NOT_RUN,
+        FindingKind.UNFINISHED,
+        FindingKind.SUPERSEDED_OBJECT,
+        FindingKind.ORPHAN,
+    }
+)
+"""Kinds that are told, but say of no two places that they disagree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One difference or note; ``id`` is that of the dataset, attempt or quantum concerned."""
+
+    kind: FindingKind
+    id: str | None = None
+    key: str | None = None
+    expected: str | None = None
+    found: str | None = None
+
+    @property
+    def is_difference(self) -> bool:
+        """Whether the exit code depends on it."""
+        return self.kind not in NOTES
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What verify looked at, and everything it found."""
+
+    run: str
+    n_quanta: int = 0
+    n_deltas: int = 0
+    n_datasets: int = 0
+    n_objects: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    wall_s: float = 0.0
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Add findings."""
+        self.findings.extend(findings)
+
+    @property
+    def n_differences(self) -> int:
+        """Number of findings that are no notes."""
+        return sum(finding.is_difference for finding in self.findings)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0, or 13 if there are differences."""
+        return ExitCode.DIFFERENCES if self.n_differences else ExitCode.OK

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Deltas against the central registry, for verify."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from merger.dataset_conflicts import Side, sides_of
+from merger.delta_checks import GoodDelta
+from merger.delta_reading import ReadDeltas
+from merger.findings import Finding, FindingKind
+from merger.registry_rows import RegistryRows
+from registry import names
+from registry.attempt import AttemptStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Decisive:
+    """The attempt that decides the status of a quantum; a success counts more than a higher id."""
+
+    rank: tuple[bool, str]
+    status: str
+    sides: list[Side]
+
+    @property
+    def attempt_id(self) -> str:
+        """Id of the attempt."""
+        return self.rank[1]
+
+    @property
+    def is_successful(self) -> bool:
+        """Whether the attempt counts."""
+        return self.rank[0]
+
+
+@dataclass(slots=True)
+class ExpectedRows:
+    """What the merged deltas make of the registry."""
+
+    quanta: dict[str, Decisive] = field(default_factory=dict)
+    superseded: dict[str, list[str]] = field(default_factory=dict)
+    """Keys of the objects of successful attempts that do not count, by attempt."""
+    tried: set[str] = field(default_factory=set)
+    """Quanta with any delta, merged or not."""
+
+    def add(self, good: GoodDelta) -> None:
+        """Add a merged delta, in any order."""
+        delta = good.delta
+        rank = (delta.status is AttemptStatus.SUCCESSFUL, delta.attempt_id)
+        new = Decisive(rank, delta.status.value, sides_of([delta]))
+        old = self.quanta.get(delta.quantum_id)
+        if old is None:
+            self.quanta[delta.quantum_id] = new
+            return
+        loser, winner = sorted([old, new], key=lambda decisive: decisive.rank)
+        self.quanta[delta.quantum_id] = winner
+        if loser.is_successful:
+            self.superseded[loser.attempt_id] = [str(side.object_key) for side in loser.sides]
+
+
+def compare_deltas(
+    batch: ReadDeltas, rows: RegistryRows, expected: ExpectedRows
+) -> Iterator[Finding]:
+    """Compare deltas with ledger and attempts, and add the merged ones to what is expected."""
+    for bad in batch.bad:
+        yield bad_delta(bad.key, f"{bad.reason}: {bad.message}")
+    for key in batch.newer:
+        yield Finding(FindingKind.DELTA_NEWER_FORMAT, None, key)
+    for key in [*(bad.key for bad in batch.bad), *batch.newer]:
+        if named := names.parse_delta_key(key):
+            expected.tried.add(named[0])
+    for good in batch.good:
+        expected.tried.add(good.delta.quantum_id)
+        yield from _compare_delta(good, rows, expected)
+
+
+def bad_delta(key: str, found: str) -> Finding:
+    """Return the finding of a delta that no merge takes."""
+    return Finding(FindingKind.DELTA_BAD, None, key, "a good delta", found)
+
+
+def _compare_delta(
+    good: GoodDelta, rows: RegistryRows, expected: ExpectedRows
+) -> Iterator[Finding]:
+    delta = good.delta
+    merged = rows.ledger.get(delta.attempt_id)
+    if merged is None:
+        if good.key in rows.quarantine:
+            yield bad_delta(good.key, ": ".join(rows.quarantine[good.key]))
+        else:
+            yield Finding(FindingKind.DELTA_NOT_MERGED, delta.attempt_id, good.key)
+    elif merged != (delta.quantum_id, good.checksum):
+        yield Finding(
+            FindingKind.DELTA_CHANGED, delta.attempt_id, good.key, merged[1], good.checksum
+        )
+    else:
+        expected.add(good)
+        yield from _compare_attempt(good, rows)
+
+
+def _compare_attempt(good: GoodDelta, rows: RegistryRows) -> Iterator[Finding]:
+    delta = good.delta
+    n_dimensions = len(delta.rows.dimension_record)
+    if delta.status is not AttemptStatus.SUCCESSFUL:
+        n_dimensions = 0
+    wanted = (delta.status.value, len(delta.inputs), len(delta.rows.metric), n_dimensions)
+    found = rows.attempts.get(delta.attempt_id)
+    if found is None or (found[0], *found[2:]) != wanted:
+        yield Finding(
+            FindingKind.ATTEMPT_DIFFERS,
+            delta.attempt_id,
+            good.key,
+            _describe_attempt(*wanted),
+            "no row" if found is None else _describe_attempt(found[0], *found[2:]),
+        )
+
+
+def _describe_attempt(status: str, n_inputs: int, n_metrics: int, n_dimensions: int) -> str:
+    return f"{status}, {n_inputs} inputs, {n_metrics} metrics, {n_dimensions} dimension records"
+
+
+def compare_ledger(rows: RegistryRows, by_attempt: dict[str, str]) -> Iterator[Finding]:
+    """Find ledger rows without a delta in the bucket."""
+    for attempt_id in sorted(rows.ledger.keys() - by_attempt.keys()):
+        quantum_id, checksum = rows.ledger[attempt_id]
+        wanted = f"delta of quantum {quantum_id} with {checksum}"
+        yield Finding(FindingKind.DELTA_MISSING, attempt_id, None, wanted, "none")
+
+
+def compare_quanta(rows: RegistryRows, expected: ExpectedRows) -> Iterator[Finding]:
+    """Compare status and attempt that counts of every quantum, and who is superseded."""
+    for quantum_id, decisive in expected.quanta.items():
+        wanted = (decisive.status, decisive.attempt_id)
+        found = rows.quanta.get(quantum_id)
+        if found != wanted:
+            shown = "no row" if found is None else f"{found[0]}, attempt {found[1]}"
+            wanted_text = f"{wanted[0]}, attempt {wanted[1]}"
+            yield Finding(FindingKind.QUANTUM_DIFFERS, quantum_id, None, wanted_text, shown)
+    merged_quanta = {decisive.attempt_id for decisive in expected.quanta.values()}
+    for attempt_id, (_, superseded, *_) in rows.attempts.items():
+        is_known = attempt_id in merged_quanta or attempt_id in expected.superseded
+        if is_known and superseded is not (attempt_id in expected.superseded):
+            yield Finding(
+                FindingKind.ATTEMPT_DIFFERS,
+                attempt_id,
+                None,
+                f"superseded: {attempt_id in expected.superseded}",
+                f"superseded: {superseded}",
+            )
+
+
+def compare_datasets(rows: RegistryRows, expected: ExpectedRows) -> Iterator[Finding]:
+    """Compare datasets and datastore records with the attempts that count."""
+    lost = {(s.content["dataset_id"], s.attempt_id) for s in rows.lost_datasets()}
+    wanted = {
+        side.dataset_id: side
+        for decisive in expected.quanta.values()
+        for side in decisive.sides
+        if (side.dataset_id, side.attempt_id) not in lost
+    }
+    for dataset_id, side in wanted.items():
+        found = rows.datasets.get(dataset_id)
+        if found is None:
+            text = f"{side.dataset_type} {side.data_id}"
+            yield Finding(FindingKind.DATASET_MISSING, dataset_id, side.object_key, text, "no row")
+        elif found != side and not (found.attempt_id is None and found.is_same_dataset(side)):
+            yield Finding(
+                FindingKind.DATASET_DIFFERS,
+                dataset_id,
+                side.object_key,
+                *side.differences(found),
+            )
+    for dataset_id, side in rows.datasets.items():
+        if side.attempt_id is not None and dataset_id not in wanted:
+            text = f"{side.dataset_type} {side.data_id} of attempt {side.attempt_id}"
+            yield Finding(
+                FindingKind.DATASET_UNEXPECTED, dataset_id, side.object_key, "no row", text
+            )

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Schema of the central registry: created and upgraded by Alembic, checked by every merge."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import Cursor
+
+from merger import statements
+from registry.errors import QuantumExecError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+SCHEMA_VERSION = "0001"
+"""Newest revision in `merger.migrations`; a test compares."""
+
+
+class SchemaVersionError(QuantumExecError):
+    """The tables of the central registry are not the ones that this release knows."""
+
+    error_type = "schema_version"
+
+
+def read_version(cursor: Cursor) -> str | None:
+    """Return the version of the schema; None if there is none."""
+    cursor.execute(statements.HAS_VERSION)
+    (exists,) = cursor.fetchone() or (False,)
+    if not exists:
+        return None
+    row = cursor.execute(statements.READ_VERSION).fetchone()
+    return None if row is None else str(row[0])
+
+
+def check_version(cursor: Cursor) -> None:
+    """Refuse a schema that is not the one of this release.
+
+    Raises
+    ------
+    SchemaVersionError
+    """
+    found = read_version(cursor)
+    if found is None:
+        raise SchemaVersionError(
+            "central registry: expected its tables, found none; run registry-merge init"
+        )
+    if found < SCHEMA_VERSION:
+        raise SchemaVersionError(
+            f"central registry: expected schema version {SCHEMA_VERSION}, found {found}; "
+            "run registry-merge migrate"
+        )
+    if found > SCHEMA_VERSION:
+        raise SchemaVersionError(
+            f"central registry: expected schema version {SCHEMA_VERSION}, found {found}; "
+            "upgrade registry-merge"
+        )
+
+
+def create(address: str) -> bool:
+    """Create the tables; two calls at once create them once.
+
+    Returns
+    -------
+    bool
+        False if they were there already.
+
+    Raises
+    ------
+    SchemaVersionError
+        If they are there in another version.
+    psycopg.Error
+    """
+    return _upgrade(address, is_new=True) is None
+
+
+def migrate(address: str) -> tuple[str, str]:
+    """Upgrade the tables and return the versions before and after.
+
+    Raises
+    ------
+    SchemaVersionError
+        If there are none, or they are newer than this release.
+    psycopg.Error
+    """
+    before = _upgrade(address, is_new=False)
+    assert before is not None
+    return before, SCHEMA_VERSION
+
+
+def _upgrade(address: str, *, is_new: bool) -> str | None:
+    """Run the migrations in one transaction, which no merge and no other upgrade overlaps."""
+    from alembic import command
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    def connect() -> psycopg.Connection:
+        return psycopg.connect(address, prepare_threshold=None, client_encoding="UTF8")
+
+    engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
+    with engine.begin() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        cursor = driver.cursor()
+        cursor.execute(statements.BEGIN_ALONE)
+        before = read_version(cursor)
+        if is_new is (before is not None) or (before or "") > SCHEMA_VERSION:
+            check_version(cursor)
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, SCHEMA_VERSION)
+    return before
+
+
+def alembic_config() -> "Config":
+    """Return the configuration of Alembic for the packaged migrations."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""All SQL of the merge and of verify, one line of purpose each.
+
+Rows are always inserted in the order of a key, and tables in one order, so that two mergers
+wait for each other and do not deadlock.
+"""
+
+from typing import LiteralString
+
+# One lock for a whole registry. Transactions of a merge share it; whoever must be sure that
+# nothing changes meanwhile takes it alone. It ends with the transaction, so it passes poolers.
+_LOCK_KEY = int.from_bytes(b"registry") >> 1
+
+# A session that is blocked or forgotten must not stop the other mergers for ever, and a server
+# should notice within seconds that the client it works for was killed.
+_SETTINGS = """
+SET LOCAL lock_timeout = '60s';
+SET LOCAL idle_in_transaction_session_timeout = '10min';
+SET LOCAL client_connection_check_interval = '5s';
+"""
+
+# Begin a transaction that others may run beside.
+BEGIN_SHARED = f"{_SETTINGS} SELECT pg_advisory_xact_lock_shared({_LOCK_KEY})"
+
+# Begin a transaction that waits for all others and keeps them waiting.
+BEGIN_ALONE = f"{_SETTINGS} SELECT pg_advisory_xact_lock({_LOCK_KEY})"
+
+# Has Alembic ever been here?
+HAS_VERSION = "SELECT to_regclass('alembic_version') IS NOT NULL"
+
+# Revision of the schema.
+READ_VERSION = "SELECT version_num FROM alembic_version"
+
+# ---- what a RUN needs before its deltas -----------------------------------------------------
+
+# Ensure the RUN.
+ENSURE_RUN = "INSERT INTO run (run) VALUES (%s) ON CONFLICT DO NOTHING"
+
+# Ensure a dataset type.
+ENSURE_DATASET_TYPE = """
+INSERT INTO dataset_type (dataset_type, dimensions, storage_class) VALUES (%s, %s::jsonb, %s)
+ON CONFLICT DO NOTHING
+"""
+
+# How is a dataset type defined here?
+READ_DATASET_TYPE = """
+SELECT dimensions, storage_class FROM dataset_type WHERE dataset_type = %s
+"""
+
+# ---- which deltas are left ------------------------------------------------------------------
+
+# Stage the attempts of a listing; without ANALYZE the anti-join takes five times as long.
+STAGE_LISTED = "CREATE TEMPORARY TABLE staged_listed (attempt_id uuid) ON COMMIT DROP"
+COPY_LISTED = "COPY staged_listed FROM STDIN"
+ANALYZE_LISTED = "ANALYZE staged_listed"
+
+# Attempts of the listing that the ledger does not have.
+READ_UNMERGED = """
+SELECT attempt_id::text FROM staged_listed s
+WHERE NOT EXISTS (SELECT FROM merged_attempt m WHERE m.attempt_id = s.attempt_id)
+"""
+
+# Deltas of a RUN that are in the quarantine.
+READ_QUARANTINE = "SELECT delta_key FROM quarantine WHERE run = %s"
+
+# Put a bad delta into the quarantine, unless it was merged meanwhile.
+INSERT_QUARANTINE = """
+INSERT INTO quarantine (delta_key, run, reason, message)
+SELECT %(delta_key)s, %(run)s, %(reason)s, %(message)s
+WHERE NOT EXISTS (SELECT FROM merged_attempt WHERE attempt_id = %(attempt_id)s::uuid)
+ON CONFLICT (delta_key) DO UPDATE SET reason = excluded.reason, message = excluded.message
+"""
+
+# Let deltas leave the quarantine.
+DELETE_QUARANTINE = "DELETE FROM quarantine WHERE delta_key = ANY(%s)"
+
+# ---- one batch ------------------------------------------------------------------------------
+
+# Stage what may meet rows that are there already; everything else is COPYed where it belongs.
+STAGE_BATCH = """
+CREATE TEMPORARY TABLE staged_ledger (LIKE merged_attempt) ON COMMIT DROP;
+CREATE TEMPORARY TABLE staged_quantum (LIKE quantum) ON COMMIT DROP;
+CREATE TEMPORARY TABLE staged_dataset (LIKE dataset) ON COMMIT DROP;
+CREATE TEMPORARY TABLE staged_dimension
+    (dimension text, data_id jsonb, attempt_id uuid, record jsonb) ON COMMIT DROP
+"""
+
+
+def copy_binary(table_name: LiteralString) -> LiteralString:
+    """Fill a table, all columns in their order."""
+    return f"COPY {table_name} FROM STDIN (FORMAT BINARY)"
+
+
+# Claim the attempts: whoever inserts the ledger row merges the delta.
+CLAIM = """
+INSERT INTO merged_attempt SELECT * FROM staged_ledger ORDER BY attempt_id
+ON CONFLICT DO NOTHING
+RETURNING attempt_id::text
+"""
+
+# Insert the quanta that are new.
+INSERT_QUANTA = """
+INSERT INTO quantum SELECT * FROM staged_quantum ORDER BY quantum_id ON CONFLICT DO NOTHING
+"""
+
+# Lock the quanta that were there, and see which attempt counts so far.
+LOCK_QUANTA = """
+SELECT q.quantum_id::text, q.run, q.status, q.attempt_id::text
+FROM quantum q JOIN staged_quantum s USING (quantum_id)
+WHERE q.attempt_id <> s.attempt_id
+ORDER BY q.quantum_id
+FOR NO KEY UPDATE OF q
+"""
+
+# A success counts more than anything else, then the higher attempt id.
+RAISE_QUANTA = """
+UPDATE quantum q SET
+    graph_id = s.graph_id, task_label = s.task_label, data_id = s.data_id,
+    status = s.status, attempt_id = s.attempt_id
+FROM staged_quantum s
+WHERE q.quantum_id = s.quantum_id
+  AND (s.status = 'successful', s.attempt_id) > (q.status = 'successful', q.attempt_id)
+"""
+
+# Insert datasets; the number of rows says whether any key was taken.
+INSERT_DATASETS = """
+INSERT INTO dataset SELECT * FROM staged_dataset ORDER BY dataset_id ON CONFLICT DO NOTHING
+"""
+
+# Does a dataset of this batch claim a key that some conflict is about?
+TOUCHES_DATASET_CONFLICT = """
+SELECT EXISTS (
+    SELECT FROM merge_conflict c JOIN staged_dataset s
+        ON c.content->>'dataset_id' = s.dataset_id::text
+    WHERE c.table_name = 'dataset'
+) OR EXISTS (
+    SELECT FROM merge_conflict c JOIN staged_dataset s
+        ON c.content->>'run' = s.run AND c.content->>'dataset_type' = s.dataset_type
+        AND c.content->'data_id' = s.data_id
+    WHERE c.table_name = 'dataset'
+)
+"""
+
+# Note who brought which dimension records.
+INSERT_DIMENSION_SOURCES = """
+INSERT INTO dimension_source SELECT * FROM staged_dimension WHERE attempt_id IS NOT NULL
+"""
+
+# Insert dimension records that are new.
+INSERT_DIMENSIONS = """
+INSERT INTO dimension_record (dimension, data_id, record)
+SELECT DISTINCT ON (dimension, data_id) dimension, data_id, record
+FROM staged_dimension ORDER BY dimension, data_id, record::text COLLATE "C" DESC
+ON CONFLICT DO NOTHING
+"""
+
+# Dimension records of this batch that differ from what is there, or that a conflict is about.
+READ_CONTENDED_DIMENSIONS = """
+SELECT DISTINCT s.dimension, s.data_id::text
+FROM staged_dimension s JOIN dimension_record d USING (dimension, data_id)
+WHERE s.record::text <> d.record::text
+UNION
+SELECT s.dimension, s.data_id::text FROM merge_conflict c JOIN staged_dimension s
+    ON c.content->>'dimension' = s.dimension AND c.content->'data_id' = s.data_id
+WHERE c.table_name = 'dimension_record'
+"""
+
+# ---- the careful way: dimension records -----------------------------------------------------
+
+# All sides of a dimension record: equal content once, with the lowest attempt that brought it.
+# Equal JSON may differ in text (1 and 1.0); the greatest text stands for it.
+READ_DIMENSION_SIDES = """
+WITH contended AS (
+    SELECT * FROM unnest(%(dimensions)s::text[], %(data_ids)s::jsonb[]) AS c (dimension, data_id)
+), sides AS (
+    SELECT dimension, data_id, record, attempt_id FROM contended
+    JOIN dimension_source USING (dimension, data_id)
+    UNION ALL
+    SELECT dimension, data_id, record, NULL FROM contended
+    JOIN dimension_record USING (dimension, data_id)
+    UNION ALL
+    SELECT dimension, data_id, record, NULL FROM contended
+    JOIN staged_dimension USING (dimension, data_id)
+    UNION ALL
+    SELECT k.dimension, k.data_id, c.content->'record', NULL
+    FROM contended k JOIN merge_conflict c
+        ON c.content->>'dimension' = k.dimension AND c.content->'data_id' = k.data_id
+    WHERE c.table_name = 'dimension_record'
+)
+SELECT dimension, data_id::text, max(record::text COLLATE "C"), min(attempt_id::text)
+FROM sides GROUP BY dimension, data_id, record
+"""
+
+# Put the side that stays into the table.
+UPDATE_DIMENSION = """
+UPDATE dimension_record SET record = %(record)s::jsonb
+WHERE dimension = %(dimension)s AND data_id = %(data_id)s::jsonb
+"""
+
+# ---- the careful way: datasets --------------------------------------------------------------
+
+_SIDE = """
+d.dataset_id::text, d.run, d.dataset_type, d.data_id::text, d.quantum_id::text,
+d.attempt_id::text, r.object_key, r.size_bytes, r.checksum, r.storage_class
+"""
+
+# Datasets in the table that have one of these ids, or one of these (RUN, type, data ID).
+READ_DATASET_SIDES = f"""
+SELECT {_SIDE} FROM dataset d LEFT JOIN datastore_record r USING (dataset_id)
+WHERE d.dataset_id = ANY(%(ids)s::uuid[])
+UNION
+SELECT {_SIDE}
+FROM unnest(%(runs)s::text[], %(types)s::text[], %(data_ids)s::jsonb[]) AS k (run, type, data_id)
+JOIN dataset d ON d.run = k.run AND d.dataset_type = k.type AND d.data_id = k.data_id
+LEFT JOIN datastore_record r USING (dataset_id)
+"""
+
+# The same among the sides of recorded conflicts.
+READ_CONFLICT_SIDES = """
+SELECT c.content, c.attempt_id::text FROM merge_conflict c
+WHERE c.table_name = 'dataset' AND c.content->>'dataset_id' = ANY(%(ids)s)
+UNION
+SELECT c.content, c.attempt_id::text
+FROM unnest(%(runs)s::text[], %(types)s::text[], %(data_ids)s::jsonb[]) AS k (run, type, data_id)
+JOIN merge_conflict c ON c.content->>'run' = k.run AND c.content->>'dataset_type' = k.type
+    AND c.content->'data_id' = k.data_id
+WHERE c.table_name = 'dataset'
+"""
+
+# Sides of recorded conflicts that these attempts brought.
+READ_CONFLICT_SIDES_OF = """
+SELECT content, attempt_id::text FROM merge_conflict
+WHERE table_name = 'dataset' AND attempt_id = ANY(%s::uuid[])
+"""
+
+# Successful attempts that no longer count.
+SUPERSEDE = "UPDATE attempt SET superseded = true WHERE attempt_id = ANY(%s::uuid[])"
+
+# Take datasets away; their datastore records go with them.
+DELETE_DATASETS = "DELETE FROM dataset WHERE dataset_id = ANY(%s::uuid[])"
+
+# Rows of recorded conflicts about these keys go, and come back as they are now.
+DELETE_CONFLICTS = """
+DELETE FROM merge_conflict WHERE table_name = %s AND conflict_key = ANY(%s)
+RETURNING conflict_key, content_checksum
+"""
+
+# Record one side of a conflict.
+INSERT_CONFLICT = """
+INSERT INTO merge_conflict
+    (table_name, conflict_key, content_checksum, content, attempt_id, kept)
+SELECT %(table_name)s, %(conflict_key)s,
+    'sha256:' || encode(sha256(convert_to(content::text, 'UTF8')), 'hex'),
+    content, %(attempt_id)s::uuid, %(kept)s
+FROM (SELECT %(content)s::jsonb AS content) AS side
+RETURNING conflict_key, content_checksum
+"""
+
+# ---- verify ---------------------------------------------------------------------------------
+
+# Begin a transaction that sees one state of the registry in all its statements.
+BEGIN_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+# Attempts of a RUN that were merged, each with the checksum of its delta.
+READ_LEDGER = """
+SELECT attempt_id::text, quantum_id::text, delta_checksum FROM merged_attempt WHERE run = %s
+"""
+
+# Quanta of a RUN with the attempt that counts.
+READ_QUANTA = "SELECT quantum_id::text, status, attempt_id::text FROM quantum WHERE run = %s"
+
+# Attempts of a RUN, with the numbers of rows that belong to each.
+READ_ATTEMPTS = """
+SELECT a.attempt_id::text, a.status, a.superseded,
+    coalesce(i.n, 0), coalesce(m.n, 0), coalesce(d.n, 0)
+FROM merged_attempt l JOIN attempt a USING (attempt_id)
+LEFT JOIN (SELECT attempt_id, count(*) AS n FROM quantum_input GROUP BY 1) i USING (attempt_id)
+LEFT JOIN (SELECT attempt_id, count(*) AS n FROM metric GROUP BY 1) m USING (attempt_id)
+LEFT JOIN (SELECT attempt_id, count(*) AS n FROM dimension_source GROUP BY 1) d USING (attempt_id)
+WHERE l.run = %s
+"""
+
+# Datasets of a RUN with their datastore records.
+READ_DATASETS = f"""
+SELECT {_SIDE} FROM dataset d LEFT JOIN datastore_record r USING (dataset_id) WHERE d.run = %s
+"""
+
+# All sides of all conflicts.
+READ_CONFLICTS = """
+SELECT table_name, conflict_key, content, attempt_id::text, kept FROM merge_conflict
+ORDER BY table_name, conflict_key, content_checksum
+"""
+
+# The quarantine of a RUN.
+READ_QUARANTINED = "SELECT delta_key, reason, message FROM quarantine WHERE run = %s"

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Verify: do central registry, deltas and bucket say the same about a RUN?"""
+
+import time
+from collections.abc import Collection, Iterator
+
+from merger.bucket_comparison import compare_checksums, compare_objects, list_datasets
+from merger.central_registry import CentralRegistry
+from merger.delta_reading import list_deltas, read_batches
+from merger.findings import Finding, FindingKind, VerifyReport
+from merger.predictions import read_predictions
+from merger.progress import Progress
+from merger.registry_comparison import (
+    ExpectedRows,
+    bad_delta,
+    compare_datasets,
+    compare_deltas,
+    compare_ledger,
+    compare_quanta,
+)
+from merger.registry_rows import RegistryRows, read_rows
+from merger.settings import DEFAULT_BATCH_SIZE
+from registry.typed_json import canonical
+from transfer_plugins.object_store import ObjectStore
+
+
+def verify_run(
+    registry: CentralRegistry,
+    store: ObjectStore,
+    run: str,
+    *,
+    checksums: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Compare what the registry, the deltas and the bucket say about a RUN.
+
+    Parameters
+    ----------
+    checksums
+        Fetch every dataset and compare its bytes; sizes are always compared, by listing.
+    threads
+        Deltas read at once; chosen by the kind of datastore if not given.
+
+    Raises
+    ------
+    registry.errors.QuantumExecError
+        If one of the three cannot be read.
+    """
+    progress, began = progress or Progress(), time.monotonic()
+    predictions = read_predictions(store, run)
+    # The registry first: a delta that arrives meanwhile is then rightly said to be not merged.
+    rows = registry.read_snapshot(lambda cursor: read_rows(cursor, run))
+    by_attempt, strangers = list_deltas(store, run)
+    report = VerifyReport(run, n_deltas=len(by_attempt), n_datasets=len(rows.datasets))
+    report.add(bad_delta(key, "wrong_key") for key in strangers)
+    progress.start(len(by_attempt))
+    expected = ExpectedRows()
+    keys = by_attempt.values()
+    for batch in read_batches(
+        store, keys, predictions, batch_size=DEFAULT_BATCH_SIZE, threads=threads
+    ):
+        report.add(compare_deltas(batch, rows, expected))
+        progress.advance(batch.n_keys)
+    report.add(compare_ledger(rows, by_attempt))
+    report.add(compare_quanta(rows, expected))
+    report.add(compare_datasets(rows, expected))
+    sizes = list_datasets(store, run)
+    report.add(compare_objects(sizes, run, rows, expected))
+    if checksums:
+        report.add(compare_checksums(store, sizes, run, rows))
+    report.add(_recorded(rows, {*keys, *strangers}))
+    predicted = list(predictions.quantum_ids())
+    report.add(_notes(predicted, expected))
+    report.n_quanta, report.n_objects = len(predicted), len(sizes)
+    report.wall_s = time.monotonic() - began
+    return report
+
+
+def _recorded(rows: RegistryRows, listed: Collection[str]) -> Iterator[Finding]:
+    """What earlier merges recorded for a person to decide."""
+    for side in rows.conflicts:
+        yield Finding(
+            FindingKind.CONFLICT,
+            side.attempt_id,
+            f"{side.table_name} {side.conflict_key}",
+            "one content",
+            f"{'kept' if side.kept else 'not kept'}: {canonical(side.content)}",
+        )
+    for key in sorted(rows.quarantine.keys() - set(listed)):
+        yield Finding(
+            FindingKind.QUARANTINED, None, key, "a good delta", ": ".join(rows.quarantine[key])
+        )
+
+
+def _notes(predicted: list[str], expected: ExpectedRows) -> Iterator[Finding]:
+    for quantum_id in sorted(predicted):
+        decisive = expected.quanta.get(quantum_id)
+        if decisive is not None and not decisive.is_successful:
+            yield Finding(FindingKind.UNFINISHED, quantum_id, None, "successful", decisive.status)
+        elif quantum_id not in expected.tried:
+            yield Finding(FindingKind.NOT_RUN, quantum_id)
