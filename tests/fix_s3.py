@@ -45,7 +45,7 @@ def s3_settings(s3_endpoint: str) -> dict[str, str]:
     """Environment that leads boto3 to the server; not set in this process."""
     return {
         "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": s3_endpoint,
     }

@@ -86,9 +86,26 @@ class Graph:
             self._records_for(quantum),
         )
 
+    @cached_property
+    def _records_by_data_id(self) -> dict[frozenset[tuple[str, object]], list[DimensionRecord]]:
+        index: dict[frozenset[tuple[str, object]], list[DimensionRecord]] = {}
+        for record in self.dimension_records:
+            index.setdefault(frozenset(record.data_id.items()), []).append(record)
+        return index
+
+    @cached_property
+    def _record_dimensions(self) -> set[frozenset[str]]:
+        return {frozenset(record.data_id) for record in self.dimension_records}
+
     def _records_for(self, quantum: Quantum) -> list[DimensionRecord]:
-        """The dimension records of the data IDs that the quantum and its inputs have."""
-        seen = [quantum.data_id, *(i.data_id for i in quantum.inputs)]
-        seen += [o.data_id for o in quantum.outputs]
-        values = {(key, value) for data_id in seen for key, value in data_id.items()}
-        return [r for r in self.dimension_records if set(r.data_id.items()) <= values]
+        """The dimension records of the data IDs that the quantum and its datasets have."""
+        index = self._records_by_data_id
+        seen = [quantum.data_id]
+        seen += [i.data_id for i in quantum.inputs] + [o.data_id for o in quantum.outputs]
+        wanted = {
+            frozenset((key, data_id[key]) for key in keys): None
+            for data_id in seen
+            for keys in self._record_dimensions
+            if data_id.keys() >= keys
+        }
+        return [record for data_id in wanted for record in index.get(data_id, [])]
