@@ -18,6 +18,10 @@ class AttemptStatus(enum.StrEnum):
     """The attempt was told to stop (SIGTERM) before the task ended."""
 
 
+# 48 bits, in the year 10889. An id of junk in the bucket must not make the next one begin anew.
+_LAST_MILLISECOND = (1 << 48) - 1
+
+
 def new_attempt_id(*, after: str | None = None) -> str:
     """Make an attempt id: a UUIDv7 (RFC 9562 section 5.7), its time in milliseconds first.
 
@@ -29,9 +33,9 @@ def new_attempt_id(*, after: str | None = None) -> str:
     """
     milliseconds = time.time_ns() // 1_000_000
     if after is not None:
-        milliseconds = max(milliseconds, attempt_milliseconds(after) + 1)
+        milliseconds = min(max(milliseconds, attempt_milliseconds(after) + 1), _LAST_MILLISECOND)
     random = int.from_bytes(os.urandom(10), "big")
-    value = (milliseconds & (1 << 48) - 1) << 80 | random
+    value = milliseconds << 80 | random
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return str(uuid.UUID(int=value))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from registry import names, typed_json
 from registry.attempt import AttemptStatus
-from registry.errors import FormatError, NewerFormatError
+from registry.errors import FormatError, InvalidNameError, NewerFormatError
 from registry.model import DataId, DimensionRecord
 
 DELTA_FORMAT = 1
@@ -187,6 +187,8 @@ def check_format(content: bytes, key: str) -> None:
             f"delta {key!r}: expected format {DELTA_FORMAT} or older, found {int(digits)}; "
             "upgrade registry-merge"
         )
+    if int(digits) < 1:
+        raise DeltaError(f"delta {key!r}: expected format {DELTA_FORMAT} or older, found 0")
 
 
 def check_consistent(delta: Delta, key: str) -> None:
@@ -213,8 +215,19 @@ def check_consistent(delta: Delta, key: str) -> None:
     ) != len(rows.dataset):
         raise DeltaError(f"delta {key!r}: names a dataset twice")
     for record in rows.datastore_record:
-        if not record.object_key.startswith(f"{delta.run}/") or record.size_bytes < 0:
-            raise DeltaError(
-                f"delta {key!r}: expected keys below {delta.run!r} and sizes of 0 or more, "
-                f"found key {record.object_key!r} of {record.size_bytes} bytes"
-            )
+        _check_record(record, delta.run, key)
+
+
+def _check_record(record: DatastoreRow, run: str, key: str) -> None:
+    found = record.object_key
+    try:
+        names.check_key(found, f"delta {key!r}")
+    except InvalidNameError as error:
+        raise DeltaError(str(error)) from error
+    is_dataset = found.startswith(f"{run}/") and not found.startswith(names.control_prefix(run))
+    if not is_dataset or record.size_bytes < 0:
+        raise DeltaError(
+            f"delta {key!r}: expected keys below {run!r}, not below "
+            f"{names.control_prefix(run)!r}, and sizes of 0 or more; found key {found!r} of "
+            f"{record.size_bytes} bytes"
+        )

@@ -6,11 +6,12 @@ for each quantum, compressed, and tells the merger which outputs a delta may nam
 """
 
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from registry import typed_json
-from registry.errors import FormatError, NewerFormatError
+from registry.errors import FormatError
 from registry.model import DataId, DatasetType, DimensionRecord
 
 GRAPH_RECORD_FORMAT = 1
@@ -46,13 +47,9 @@ def write_graph_record(record: GraphRecord) -> bytes:
 
 def read_graph_record(text: bytes, what: str) -> GraphRecord:
     """Read a graph record; raises `FormatError`, or `NewerFormatError` for a newer release's."""
-    record = typed_json.decode(GraphRecord, text, what)
-    if record.format > GRAPH_RECORD_FORMAT:
-        raise NewerFormatError(
-            f"{what}: expected graph record format {GRAPH_RECORD_FORMAT} or older, "
-            f"found {record.format}; upgrade quantum-exec"
-        )
-    return record
+    return typed_json.decode_format(
+        GraphRecord, text, what, newest=GRAPH_RECORD_FORMAT, upgrade="upgrade quantum-exec"
+    )
 
 
 def write_predicted_quanta(quanta: Iterable[PredictedQuantum]) -> bytes:
@@ -64,8 +61,10 @@ def write_predicted_quanta(quanta: Iterable[PredictedQuantum]) -> bytes:
 def predicted_quanta_lines(content: bytes, what: str) -> list[bytes]:
     """Return the lines of a compressed list; raises `FormatError` if it is damaged."""
     try:
+        if not content:
+            raise EOFError("no bytes at all")
         return gzip.decompress(content).splitlines()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise FormatError(f"{what}: expected gzip, found {error}") from error
 
 

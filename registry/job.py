@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 
 from registry import names, typed_json
-from registry.errors import FormatError, NewerFormatError
+from registry.errors import FormatError
 from registry.model import DataId, DatasetType, DimensionRecord
 
 JOB_FORMAT = 1
@@ -86,18 +86,23 @@ def read_job(text: str | bytes, what: str) -> Job:
     NewerFormatError
         If a newer release wrote it.
     FormatError
-        If it is damaged, or names a path outside the sandbox.
+        If it is damaged.
+    InvalidNameError
+        If its RUN is unsafe, or a path leaves the sandbox.
     """
-    job = typed_json.decode(Job, text, what)
-    if job.format > JOB_FORMAT:
-        raise NewerFormatError(
-            f"{what}: expected job format {JOB_FORMAT} or older, found {job.format}; "
-            "upgrade quantum-exec on the worker"
-        )
+    job = typed_json.decode_format(
+        Job, text, what, newest=JOB_FORMAT, upgrade="upgrade quantum-exec on the worker"
+    )
     names.check_run(job.run)
     everything: list[PredictedInput | PredictedOutput] = [*job.inputs, *job.outputs]
+    known = {dataset_type.name for dataset_type in job.dataset_types}
     for predicted in everything:
         names.check_key(predicted.path, f"{what}: path of {predicted.dataset_type}")
+        if predicted.dataset_type not in known:
+            raise FormatError(
+                f"{what}: expected one of the dataset types {sorted(known)}, found "
+                f"{predicted.dataset_type!r}"
+            )
     if (job.task.command is None) == (job.task.function is None):
         raise FormatError(f"{what}: expected either a command or a function, found both or none")
     return job

@@ -16,7 +16,10 @@ DataId = dict[str, DataIdValue]
 # twice, or on two machines, has the same ids.
 _ID_NAMESPACE = uuid.UUID("7f0a2c0e-63f5-5b2c-9f43-2d8b1a3a9d51")
 
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+MAX_NAME_LENGTH = 120
+"""Characters of a dataset type or a part of a RUN: both are names of directories (255 bytes)."""
+
+_IDENTIFIER = re.compile(rf"[A-Za-z_][A-Za-z0-9_]{{0,{MAX_NAME_LENGTH - 1}}}\Z")
 
 EXTENSIONS = {
     "Json": ".json",
@@ -71,7 +74,8 @@ def check_identifier(name: str, what: str) -> str:
     """
     if not _IDENTIFIER.match(name):
         raise InvalidNameError(
-            f"{what}: expected letters, digits and underscores, not first a digit; found {name!r}"
+            f"{what}: expected letters, digits and underscores, not first a digit, at most "
+            f"{MAX_NAME_LENGTH}; found {name!r}"
         )
     return name
 

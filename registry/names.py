@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from registry.attempt import short_attempt
 from registry.errors import InvalidNameError
-from registry.model import DataId
+from registry.model import MAX_NAME_LENGTH, DataId
 
 CONTROL = "quantum-exec"
 
@@ -33,10 +33,10 @@ TASK_LOG = "task.log"
 PRIVATE_REGISTRY = "registry.sqlite3"
 REPO_DIR = "repo"
 
-_RUN_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*\Z")
-_DELTA_KEY = re.compile(r"(?P<quantum>[0-9a-f-]{36})\.(?P<attempt>[0-9a-f-]{36})\.json\Z")
+_RUN_PART = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.+@-]{{0,{MAX_NAME_LENGTH - 1}}}\Z")
+_DELTA_KEY = re.compile(r"(?:\A|/)(?P<quantum>[0-9a-f-]{36})\.(?P<attempt>[0-9a-f-]{36})\.json\Z")
 # ext4, XFS and most others allow 255 bytes in one name; attempt and extension need some.
-_MAX_PART_BYTES = 120
+_MAX_PART_BYTES = MAX_NAME_LENGTH
 
 
 def check_run(run: str) -> str:
@@ -45,13 +45,13 @@ def check_run(run: str) -> str:
     Raises
     ------
     InvalidNameError
-        If a part between slashes is empty, hidden, reserved or has an unsafe character.
+        If a part between slashes is empty, hidden, reserved, too long or has an unsafe character.
     """
     for part in run.split("/"):
         if not _RUN_PART.match(part) or part == CONTROL or ".." in part:
             raise InvalidNameError(
                 f"RUN {run!r}: part {part!r} must begin with a letter, digit or underscore, hold "
-                f"only these and . + @ -, and not be {CONTROL!r}"
+                f"only these and . + @ -, at most {MAX_NAME_LENGTH}, and not be {CONTROL!r}"
             )
     return run
 

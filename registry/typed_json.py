@@ -10,18 +10,21 @@ import enum
 import functools
 import json
 import math
+import sys
 import types
 import typing
 from typing import Any, TypeVar
 
-from registry.errors import FormatError
+from registry.errors import FormatError, NewerFormatError
 
 T = TypeVar("T")
 
 
 def encode(value: object) -> str:
-    """One line of compact JSON; dataclasses as objects, non-ASCII as it is."""
-    return json.dumps(value, default=_plain, separators=(",", ":"), ensure_ascii=False)
+    """One line of compact JSON; dataclasses as objects, non-ASCII as it is; no NaN."""
+    return json.dumps(
+        value, default=_plain, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def _plain(value: object) -> object:
@@ -32,7 +35,9 @@ def _plain(value: object) -> object:
 
 def canonical(value: object) -> str:
     """The one text of a JSON value: keys sorted, no spaces, so that equal values compare equal."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def decode(cls: type[T], text: str | bytes, what: str) -> T:
@@ -48,20 +53,51 @@ def decode(cls: type[T], text: str | bytes, what: str) -> T:
     FormatError
         If the text is no JSON, or a field is missing, unknown or of another type.
     """
-    try:
-        value = _load(text)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{what}: expected JSON, found {error}") from error
+    return typing.cast(T, structure(cls, load(text, what), what))
+
+
+def decode_format(cls: type[T], text: str | bytes, what: str, *, newest: int, upgrade: str) -> T:
+    """Read JSON text whose member ``format`` tells which release wrote it.
+
+    Parameters
+    ----------
+    newest
+        The newest format that this release reads.
+    upgrade
+        What to do about a newer one.
+
+    Raises
+    ------
+    NewerFormatError
+        If a newer release wrote it; what else it holds is not looked at.
+    FormatError
+        As `decode` does.
+    """
+    value = load(text, what)
+    found = value.get("format") if isinstance(value, dict) else None
+    if type(found) is int and found > newest:
+        raise NewerFormatError(
+            f"{what}: expected format {newest} or older, found {found}; {upgrade}"
+        )
     return typing.cast(T, structure(cls, value, what))
 
 
-def _load(text: str | bytes) -> object:
-    """Read JSON as RFC 8259 has it, without the extensions that `json` accepts by itself."""
-    # Given bytes, json guesses UTF-16 and passes lone surrogates, which no database takes.
-    text = text.decode("utf-8") if isinstance(text, bytes) else text
-    value = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
-    if "\\ud" in text.lower():
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+def load(text: str | bytes, what: str) -> object:
+    """Read JSON as RFC 8259 has it, without the extensions that `json` accepts by itself.
+
+    Raises
+    ------
+    FormatError
+        Also for NaN, infinities, and lone surrogates, which no database takes.
+    """
+    try:
+        # Given bytes, json guesses UTF-16 and passes lone surrogates.
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        value = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{what}: expected JSON, found {error}") from error
     return typing.cast(object, value)
 
 
@@ -136,11 +172,16 @@ def _structure_scalar(kind: Any, value: Any, place: str) -> Any:
         _expect(value in members, f"one of {members}", value, place)
         return kind(value)
     if kind is float:
-        _expect(type(value) in (int, float), "a number", value, place)
+        _expect(type(value) in (int, float) and _is_double(value), "a number", value, place)
         return float(value)
     # bool is a subclass of int, but true is not a size.
     _expect(type(value) is kind, _JSON_NAMES[kind], value, place)
     return value
+
+
+def _is_double(number: int | float) -> bool:
+    """Whether a number has a place among the doubles; integers may be larger than all of them."""
+    return abs(number) <= sys.float_info.max
 
 
 _JSON_NAMES = {str: "a string", int: "an integer", bool: "true or false"}
