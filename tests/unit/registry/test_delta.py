@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Deltas: written, verified and read; what is damaged or contradicts itself is refused."""
+
+import hashlib
+import json
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry import names
+from registry.attempt import AttemptStatus
+from registry.delta import (
+    AddedRows,
+    DatastoreRow,
+    Delta,
+    DeltaError,
+    MetricRow,
+    ReadInput,
+    ResourceUse,
+    read_delta,
+    verify_checksum,
+    write_delta,
+)
+from registry.errors import NewerFormatError
+from registry.model import DimensionRecord
+from tests.samples import (
+    ATTEMPTS,
+    CALEXP_ID,
+    OTHER_QUANTUM_ID,
+    RUN,
+    key_of,
+    make_delta,
+    make_failed_delta,
+    written,
+)
+from tests.unit.registry.test_typed_json import JSON_VALUES
+
+KEY = key_of(make_delta())
+FRAME = 86
+SIZES = st.integers(0, 2**63 - 1)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+FACTS = st.dictionaries(st.text(), JSON_VALUES, max_size=3)
+
+
+def framed(body: bytes) -> bytes:
+    """A body, from its format on, behind the checksum that it has."""
+    return b'{"checksum":"sha256:%s",' % hashlib.sha256(body).hexdigest().encode() + body
+
+
+def with_members(**members: object) -> bytes:
+    """A delta with other members, whole and with its right checksum."""
+    body = json.loads(write_delta(make_delta()))
+    del body["checksum"]
+    return framed(json.dumps({**body, **members}, separators=(",", ":")).encode()[1:])
+
+
+@given(
+    st.builds(
+        replace,
+        st.just(make_delta()),
+        started=st.text(),
+        host=st.text(),
+        error=st.none() | st.text(),
+        no_work=st.booleans(),
+        resources=st.builds(ResourceUse, NUMBERS, NUMBERS, NUMBERS, SIZES),
+        inputs=st.lists(st.builds(ReadInput, size_bytes=SIZES), max_size=2),
+    ),
+    st.lists(st.builds(DimensionRecord, record=FACTS), max_size=2),
+    st.lists(st.builds(MetricRow, value=NUMBERS), max_size=2),
+)
+def test_round_trip(delta: Delta, records: list[DimensionRecord], metrics: list[MetricRow]) -> None:
+    delta = replace(delta, rows=replace(delta.rows, dimension_record=records, metric=metrics))
+    content = write_delta(delta)
+    assert read_delta(content, KEY) == delta
+    assert write_delta(read_delta(content, KEY)) == content
+
+
+@pytest.mark.parametrize("status", [AttemptStatus.FAILED, AttemptStatus.ABORTED])
+def test_attempts_that_did_not_succeed_are_kept(status: AttemptStatus) -> None:
+    delta = make_failed_delta(status=status, signal=15, exit_code=None, error="x")
+    assert read_delta(*written(delta)) == delta
+
+
+def test_frame_can_be_verified_by_hand() -> None:
+    content = write_delta(make_delta())
+    assert content.count(b"\n") == 0
+    assert content[FRAME:].startswith(b'"format":1,')
+    assert hashlib.sha256(content[FRAME:]).hexdigest().encode() == content[:84][-64:]
+    assert verify_checksum(content, KEY) == json.loads(content)["checksum"]
+
+
+def test_every_changed_bit_is_refused() -> None:
+    content = write_delta(make_delta())
+    for place, byte in enumerate(content):
+        for bit in range(8):
+            damaged = content[:place] + bytes([byte ^ 1 << bit]) + content[place + 1 :]
+            with pytest.raises(DeltaError):
+                read_delta(damaged, KEY)
+
+
+def test_every_other_byte_in_the_frame_is_refused() -> None:
+    content = write_delta(make_delta())
+    for place in range(FRAME):
+        for other in set(range(256)) - {content[place]}:
+            with pytest.raises(DeltaError):
+                read_delta(content[:place] + bytes([other]) + content[place + 1 :], KEY)
+
+
+def test_every_truncation_and_every_addition_is_refused() -> None:
+    content = write_delta(make_delta())
+    damaged = [content[:length] for length in range(len(content))]
+    damaged += [content + addition for addition in (b"\n", b" ", b"\0", b"}", content)]
+    damaged += [addition + content for addition in (b"\n", b" ", b"\xef\xbb\xbf")]
+    for found in damaged:
+        with pytest.raises(DeltaError):
+            read_delta(found, KEY)
+
+
+def test_messages_tell_key_and_what_was_found() -> None:
+    content = write_delta(make_delta())
+    with pytest.raises(DeltaError, match=f"delta '{KEY}': expected it to begin .* found b''"):
+        read_delta(b"", KEY)
+    with pytest.raises(
+        DeltaError, match=r"expected SHA-256 \w{64} over \d+ bytes, found \w{64}; it"
+    ):
+        read_delta(content[:-1], KEY)
+
+
+@pytest.mark.parametrize("format_", [2, 10, 999_999])
+def test_newer_format_is_told_from_damage(format_: int) -> None:
+    body = b'"format":%d,"whatever":[]}' % format_
+    with pytest.raises(NewerFormatError, match=rf"found {format_}; upgrade registry-merge"):
+        read_delta(framed(body), KEY)
+    with pytest.raises(DeltaError, match="truncated or altered"):
+        read_delta(framed(body)[:-1], KEY)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"}", b'"format":-1,"a":1}', b'"format":"1"}', b'"run":"x"}', b'"format":1}']
+)
+def test_delta_begins_with_its_format(body: bytes) -> None:
+    with pytest.raises(DeltaError, match="expected its format behind the checksum"):
+        read_delta(framed(body), KEY)
+
+
+def test_format_that_never_was_is_refused() -> None:
+    with pytest.raises(DeltaError, match="expected format 1 or older, found 0"):
+        read_delta(with_members(format=0), KEY)
+
+
+@given(st.sampled_from([f.name for f in fields(Delta)]), JSON_VALUES)
+def test_any_member_of_any_kind_is_read_or_refused(name: str, value: object) -> None:
+    try:
+        delta = read_delta(with_members(**{name: value}), KEY)
+    except (DeltaError, NewerFormatError) as error:
+        assert str(error).startswith(f"delta '{KEY}'")
+    else:
+        assert write_delta(delta)
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Delta) if f.name != "format"])
+def test_every_member_is_required(name: str) -> None:
+    body = json.loads(write_delta(make_delta()))
+    del body["checksum"], body[name]
+    with pytest.raises(DeltaError, match=f"field '{name}' is missing"):
+        read_delta(framed(json.dumps(body, separators=(",", ":")).encode()[1:]), KEY)
+
+
+def test_unknown_member_is_refused() -> None:
+    with pytest.raises(DeltaError, match="unknown field 'priority'"):
+        read_delta(with_members(priority=1), KEY)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("", "delta.json", KEY + ".part", KEY.removeprefix(RUN), f"x/{KEY}"),
+        names.delta_key(RUN, OTHER_QUANTUM_ID, ATTEMPTS[0]),
+        names.delta_key(RUN, make_delta().quantum_id, ATTEMPTS[1]),
+        names.delta_key("u/tester/night2", make_delta().quantum_id, ATTEMPTS[0]),
+    ],
+)
+def test_delta_under_another_key_is_refused(key: str) -> None:
+    with pytest.raises(DeltaError, match=r"holds quantum|says that it belongs to RUN"):
+        read_delta(write_delta(make_delta()), key)
+
+
+@pytest.mark.parametrize("status", [AttemptStatus.FAILED, AttemptStatus.ABORTED])
+@pytest.mark.parametrize("table", ["dataset", "datastore_record"])
+def test_only_a_success_names_outputs(status: AttemptStatus, table: str) -> None:
+    rows = replace(make_delta().rows, **{table: []})
+    with pytest.raises(DeltaError, match=f"is {status} but names outputs"):
+        read_delta(*written(make_delta(status=status, **vars_of(rows))))
+
+
+def vars_of(rows: AddedRows) -> dict[str, object]:
+    """The rows by table."""
+    return {f.name: getattr(rows, f.name) for f in fields(AddedRows)}
+
+
+@pytest.mark.parametrize("table", ["dataset", "datastore_record"])
+def test_datasets_and_records_belong_together(table: str) -> None:
+    with pytest.raises(DeltaError, match="datasets and datastore records do not match"):
+        read_delta(*written(make_delta(**{table: []})))
+
+
+@pytest.mark.parametrize("table", ["dataset", "datastore_record"])
+def test_dataset_named_twice_is_refused(table: str) -> None:
+    rows = getattr(make_delta().rows, table)
+    with pytest.raises(DeltaError, match="names a dataset twice"):
+        read_delta(*written(make_delta(**{table: rows * 2})))
+
+
+@pytest.mark.parametrize(
+    "key", ["other/x", f"{RUN}x/y", f"{RUN}/", RUN, f"/{RUN}/x", f"{RUN}/../x", f"{RUN}/a//b", KEY]
+)
+def test_object_outside_of_the_run_is_refused(key: str) -> None:
+    record = DatastoreRow(CALEXP_ID, key, 1, "sha256:00", "File")
+    with pytest.raises(DeltaError, match=r"expected (a key relative|keys below)"):
+        read_delta(*written(make_delta(datastore_record=[record])))
+
+
+def test_negative_size_is_refused() -> None:
+    record = replace(make_delta().rows.datastore_record[0], size_bytes=-1)
+    with pytest.raises(DeltaError, match="of -1 bytes"):
+        read_delta(*written(make_delta(datastore_record=[record])))
