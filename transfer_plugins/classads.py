@@ -34,8 +34,17 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _WORDS: dict[str, Value] = {"true": True, "false": False, "undefined": None}
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
-_ESCAPE = re.compile(r"\\([0-7]{1,3}|.)", re.DOTALL)
+_ESCAPES = {
+    **{b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b"},
+    **{b"f": b"\f", b"a": b"\a", b"v": b"\v"},
+}
+_ESCAPE = re.compile(rb"\\([0-3][0-7]{2}|[0-7]{1,2}|.)", re.DOTALL)
+# HTCondor writes no raw control characters; NUL would end its strings.
+_WRITTEN_ESCAPES = {
+    **{code: f"\\{code:03o}" for code in (*range(1, 32), 127)},
+    **{ord("\n"): "\\n", ord("\t"): "\\t", ord("\r"): "\\r"},
+    **{ord("\\"): "\\\\", ord('"'): '\\"', 0: " "},
+}
 
 
 def parse_ads(text: str) -> list[ClassAd]:
@@ -62,8 +71,16 @@ def parse_old_ad(text: str) -> ClassAd:
     for line in text.splitlines():
         name, separator, expression = line.partition("=")
         if separator:
-            ad[name.strip().lower()] = _parse_value(_Tokens(expression))
+            ad[name.strip().lower()] = _parse_old_value(expression)
     return ad
+
+
+def _parse_old_value(expression: str) -> Value:
+    """Read one value of an old-format ad; what cannot be read must not hide the other values."""
+    try:
+        return _parse_value(_Tokens(expression))
+    except FormatError:
+        return Expression(expression.strip())
 
 
 def format_ad(ad: Mapping[str, Value]) -> str:
@@ -77,8 +94,7 @@ def _format(value: Value) -> str:
     if value is None:
         return "undefined"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return '"' + "".join(c if c.isprintable() else " " for c in escaped) + '"'
+        return f'"{value.translate(_WRITTEN_ESCAPES)}"'
     if isinstance(value, list):
         return "{ " + ", ".join(_format(element) for element in value) + " }"
     if isinstance(value, dict):
@@ -116,7 +132,7 @@ def _parse_ad(tokens: _Tokens) -> ClassAd:
             raise FormatError(
                 f"ClassAd: expected the name of an attribute, found {tokens.text or 'its end'!r}"
             )
-        name = tokens.text.strip("'")
+        name = _unescape(tokens.text[1:-1]) if tokens.text[0] == "'" else tokens.text
         tokens.advance()
         tokens.expect("=")
         ad[name] = _parse_value(tokens)
@@ -141,7 +157,7 @@ def _parse_literal(tokens: _Tokens) -> Value:
         return None
     tokens.advance()
     if kind == "string":
-        return _ESCAPE.sub(_unescape, text[1:-1])
+        return _unescape(text[1:-1])
     if kind == "number":
         return float(text) if any(c in text for c in ".eE") else int(text)
     return _WORDS.get(text.lower(), Expression(text))
@@ -156,6 +172,8 @@ def _parse_list(tokens: _Tokens) -> list[Value]:
         elements.append(_parse_value(tokens))
         if tokens.text == ",":
             tokens.advance()
+        elif tokens.text != "}":
+            raise FormatError(f"ClassAd: expected ',' or '}}', found {tokens.text or 'its end'!r}")
     tokens.advance()
     return elements
 
@@ -175,8 +193,12 @@ def _skip_expression(tokens: _Tokens) -> str:
     return " ".join(rest)
 
 
-def _unescape(found: re.Match[str]) -> str:
+def _unescape(text: str) -> str:
+    """Replace escapes, over bytes: HTCondor writes each byte of UTF-8 as an octal escape."""
+    resolved = _ESCAPE.sub(_unescape_one, text.encode("utf-8", "surrogateescape"))
+    return resolved.decode("utf-8", "surrogateescape")
+
+
+def _unescape_one(found: re.Match[bytes]) -> bytes:
     code = found[1]
-    if code[0] in "01234567":
-        return chr(int(code, 8))
-    return _ESCAPES.get(code, code)
+    return bytes([int(code, 8)]) if code[:1] in b"01234567" else _ESCAPES.get(code, code)
