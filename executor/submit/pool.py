@@ -59,6 +59,12 @@ def submit_dag(
     AlreadySubmittedError, PoolError
     """
     root = Path(configuration.submit_path).resolve() / run / CONTROL
+    if root.is_relative_to("/tmp"):
+        # "default node log file … is in /tmp": DAGMan ends with 1 at once (DAGMAN_USE_STRICT).
+        raise PoolError(
+            f"submitPath: expected a directory outside /tmp, where DAGMan refuses to run; "
+            f"found {str(root)!r}"
+        )
     root.mkdir(parents=True, exist_ok=True)
     with _locked(root / "lock"):
         queued = queued_dag(run, datastore)
