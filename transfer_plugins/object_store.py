@@ -10,6 +10,7 @@ import tempfile
 import urllib.parse
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,14 +138,16 @@ class DirectoryObjectStore(ObjectStore):
 
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
         """Give every object below; files under a temporary name are no objects."""
-        start = self.root / prefix if prefix.endswith("/") else (self.root / prefix).parent
+        start = self.root / prefix.rpartition("/")[0]
         found = []
         for directory, _, names in os.walk(start):
             for name in names:
                 path = Path(directory, name)
                 key = path.relative_to(self.root).as_posix()
                 if key.startswith(prefix) and not name.startswith(".part-"):
-                    found.append(StoredObject(key, path.stat().st_size))
+                    # Another process may remove an object while they are listed.
+                    with suppress(FileNotFoundError):
+                        found.append(StoredObject(key, path.stat().st_size))
         yield from sorted(found, key=lambda stored: stored.key)
 
     def get(self, key: str) -> bytes:
@@ -165,7 +168,10 @@ class DirectoryObjectStore(ObjectStore):
     def upload(self, path: Path, key: str, checksum: str) -> None:
         """Copy a file under a temporary name, compare it, rename it."""
         with _naming(self, key), self._arriving(key) as part:
-            shutil.copyfile(path, part)
+            try:
+                shutil.copyfile(path, part)
+            except FileNotFoundError as error:
+                raise TransferError(f"{self.uri}/{key}: no file to upload at {path}") from error
             found = checksum_of_file(part)
             if found != checksum:
                 raise ChecksumMismatchError(
@@ -222,6 +228,8 @@ class _naming:
             return
         if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
             raise ObjectNotFoundError(f"{self.where}: not found") from error
+        if isinstance(error, PermissionError):
+            raise TransferRefusedError(f"{self.where}: {error.strerror or error}") from error
         if isinstance(error, OSError):
             raise TransferError(f"{self.where}: {error.strerror or error}") from error
 
@@ -243,9 +251,10 @@ def open_store(uri: str, *, endpoint_url: str | None = None) -> ObjectStore:
         If the URI has another form.
     """
     parts = urllib.parse.urlsplit(uri)
-    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+    is_plain = not parts.query and not parts.fragment
+    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/") and is_plain:
         return DirectoryObjectStore(Path(urllib.parse.unquote(parts.path).rstrip("/") or "/"))
-    if parts.scheme == "s3" and parts.netloc and not parts.query and not parts.fragment:
+    if parts.scheme == "s3" and parts.netloc and is_plain:
         from transfer_plugins.s3_object_store import S3ObjectStore
 
         return S3ObjectStore(parts.netloc, parts.path.strip("/"), endpoint_url=endpoint_url)

@@ -17,6 +17,7 @@ from transfer_plugins.object_store import (
 )
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
 
 MAX_CONNECTIONS = 16
@@ -109,19 +110,28 @@ class S3ObjectStore(ObjectStore):
         try:
             yield
         except ClientError as error:
-            said = error.response.get("Error", {})
-            code = said.get("Code", "unknown")
-            if code in ("NoSuchKey", "404", "NoSuchBucket"):
-                raise ObjectNotFoundError(f"{where}: not found ({code})") from error
-            meta = error.response.get("ResponseMetadata", {})
-            status = meta.get("HTTPStatusCode", 500)
-            is_refused = 400 <= status < 500 and status not in (408, 429)
-            raise (TransferRefusedError if is_refused else TransferError)(
-                f"{where}: S3 said {code}: {said.get('Message', '')} (request "
-                f"{meta.get('RequestId', 'unknown')}, {meta.get('RetryAttempts', 0) + 1} tries)"
-            ) from error
+            raise _told_by_s3(error, where) from error
         except (BotoCoreError, Boto3Error, OSError) as error:
+            # boto3 wraps the refusal of an upload into an error that has lost what S3 said.
+            if isinstance(error.__context__, ClientError):
+                raise _told_by_s3(error.__context__, where) from error
             raise TransferError(f"{where}: {error}") from error
+
+
+def _told_by_s3(error: "ClientError", where: str) -> TransferError:
+    """Our error for an answer of S3, with its code, its words and the number of tries."""
+    said = error.response.get("Error", {})
+    code = said.get("Code", "unknown")
+    if code in ("NoSuchKey", "404", "NoSuchBucket"):
+        return ObjectNotFoundError(f"{where}: not found ({code})")
+    meta = error.response.get("ResponseMetadata", {})
+    status = meta.get("HTTPStatusCode", 500)
+    # RequestTimeout comes with status 400, and means a connection that was too slow.
+    is_passing = status >= 500 or status in (408, 429) or code == "RequestTimeout"
+    return (TransferError if is_passing else TransferRefusedError)(
+        f"{where}: S3 said {code}: {said.get('Message', '')} (request "
+        f"{meta.get('RequestId', 'unknown')}, {meta.get('RetryAttempts', 0) + 1} tries)"
+    )
 
 
 def _make_client(endpoint_url: str | None) -> "S3Client":
@@ -129,7 +139,7 @@ def _make_client(endpoint_url: str | None) -> "S3Client":
     from botocore.config import Config
 
     config = Config(
-        retries={"mode": "standard", "max_attempts": _ATTEMPTS},
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         max_pool_connections=MAX_CONNECTIONS,
         connect_timeout=10,
         read_timeout=60,

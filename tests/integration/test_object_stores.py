@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The contract of object stores, kept by directories and by S3 alike."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from registry.errors import InvalidNameError
+from transfer_plugins.checksums import checksum_of_bytes, checksum_of_file
+from transfer_plugins.concurrency import map_concurrently
+from transfer_plugins.object_store import (
+    ChecksumMismatchError,
+    ObjectNotFoundError,
+    ObjectStore,
+    StoredObject,
+    TransferError,
+    open_store,
+)
+
+# Larger than the 8 MiB from which boto3 uploads in parts.
+LARGE = bytes(range(256)) * 4 * 1024 * 10
+AWKWARD_KEYS = [
+    *("a b/c+d=e@f,g.txt", "r/%2Fx%7E.fits", "é/ü.txt", "q?x=1#y&z.txt", "a'b\"c(d)[e]{f}.txt"),
+    *(".hidden", "-dash", "a..b/c", "x" * 250, "1:2|3*4<5>.txt"),
+]
+
+
+@pytest.fixture(params=["directory", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """An empty store of each kind."""
+    if request.param == "directory":
+        return open_store((tmp_path / "a datastore").as_uri())
+    return open_store(request.getfixturevalue("datastore"))
+
+
+def left_in(directory: Path) -> list[str]:
+    """Files below a directory."""
+    return sorted(p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\0\xff\r\n", b"z" * 100_000])
+def test_put_get(store: ObjectStore, content: bytes) -> None:
+    store.put("a/b.bin", content)
+    assert store.get("a/b.bin") == content
+
+
+def test_put_replaces(store: ObjectStore) -> None:
+    store.put("a", b"older and longer")
+    store.put("a", b"newer")
+    assert store.get("a") == b"newer"
+    assert list(store.list_objects("")) == [StoredObject("a", 5)]
+
+
+@pytest.mark.parametrize("content", [b"", b"pixels", LARGE])
+def test_upload_download(store: ObjectStore, tmp_path: Path, content: bytes) -> None:
+    source, target = tmp_path / "source", tmp_path / "deep" / "er" / "target"
+    source.write_bytes(content)
+    checksum = checksum_of_file(source)
+    store.upload(source, "x/y.fits", checksum)
+    found = store.download("x/y.fits", target, checksum=checksum)
+    assert found == (len(content), checksum_of_bytes(content))
+    assert target.read_bytes() == content
+    assert left_in(target.parent) == ["target"]
+
+
+def test_download_replaces_what_is_there(store: ObjectStore, tmp_path: Path) -> None:
+    store.put("a", b"new")
+    target = tmp_path / "target"
+    target.write_bytes(b"older and longer")
+    store.download("a", target)
+    assert target.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("key", AWKWARD_KEYS)
+def test_keys_are_kept_as_they_are(store: ObjectStore, tmp_path: Path, key: str) -> None:
+    store.put(key, b"1")
+    assert store.get(key) == b"1"
+    assert [stored.key for stored in store.list_objects("")] == [key]
+    store.download(key, tmp_path / "x")
+    store.delete(key)
+    assert list(store.list_objects("")) == []
+
+
+@pytest.mark.parametrize("key", ["", "/", "/etc/passwd", "../x", "a/../../x", "a//b", "a/", "a\n"])
+def test_unsafe_keys_are_refused(store: ObjectStore, tmp_path: Path, key: str) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+    actions: list[Callable[[], object]] = [
+        lambda: store.put(key, b""),
+        lambda: store.get(key),
+        lambda: store.delete(key),
+        lambda: store.upload(source, key, checksum_of_file(source)),
+        lambda: store.download(key, tmp_path / "target"),
+    ]
+    for action in actions:
+        with pytest.raises(InvalidNameError, match="expected a key relative to the datastore"):
+            action()
+    assert not (tmp_path / "target").exists()
+
+
+def test_missing_object_is_told_with_its_place(store: ObjectStore, tmp_path: Path) -> None:
+    store.put("a/b", b"x")
+    for key in ("b", "a/c", "a/b/c", "a"):
+        for action in (store.get, lambda key: store.download(key, tmp_path / "d" / "x")):
+            with pytest.raises(ObjectNotFoundError) as caught:
+                action(key)
+            assert f"{store.uri}/{key}: not found" in str(caught.value)
+            assert not caught.value.is_retryable
+    assert left_in(tmp_path / "d") == []
+
+
+def test_other_bytes_are_not_delivered(store: ObjectStore, tmp_path: Path) -> None:
+    store.put("a", b"damaged")
+    expected, found = checksum_of_bytes(b"intact"), checksum_of_bytes(b"damaged")
+    with pytest.raises(ChecksumMismatchError) as caught:
+        store.download("a", tmp_path / "d" / "x", checksum=expected)
+    text = f"{store.uri}/a: expected {expected}, found {found} (7 bytes)"
+    assert str(caught.value) == text
+    assert left_in(tmp_path / "d") == []
+
+
+def test_delete(store: ObjectStore) -> None:
+    store.put("a/b", b"x")
+    store.delete("a/b")
+    store.delete("a/b")
+    store.delete("never/there")
+    assert list(store.list_objects("")) == []
+
+
+def test_file_that_is_not_there_is_told_by_its_path(store: ObjectStore, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(TransferError, match=str(missing)):
+        store.upload(missing, "a", "sha256:00")
+    assert list(store.list_objects("")) == []
+
+
+def test_list_is_by_prefix_and_in_order(store: ObjectStore) -> None:
+    keys = ["r/a/1", "r/a/10", "r/a/2", "r/a-b", "r/a.x", "r/ab/1", "r/é", "s"]
+    for key in reversed(keys):
+        store.put(key, key.encode())
+    prefixes = ["", "r", "r/", "r/a", "r/a/", "r/a/1", "r/é", "s", "t", "s/", "r/a/1/"]
+    for prefix in prefixes:
+        expected = sorted(key for key in keys if key.startswith(prefix))
+        found = list(store.list_objects(prefix))
+        assert [stored.key for stored in found] == expected, prefix
+        assert all(stored.size_bytes == len(stored.key.encode()) for stored in found)
+
+
+def test_empty_store_lists_nothing(store: ObjectStore) -> None:
+    assert list(store.list_objects("")) == []
+    assert list(store.list_objects("a/b/")) == []
+
+
+def test_list_has_many_pages(store: ObjectStore) -> None:
+    keys = [f"deltas/{number:04}" for number in range(1005)]
+    map_concurrently(lambda key: store.put(key, b"x"), keys)
+    assert [stored.key for stored in store.list_objects("deltas/")] == keys
+
+
+def test_stores_do_not_see_what_is_beside_them(store: ObjectStore) -> None:
+    beside = open_store(f"{store.uri}0")
+    below = open_store(f"{store.uri}/below")
+    beside.put("a", b"beside")
+    below.put("b", b"below")
+    assert [stored.key for stored in store.list_objects("")] == ["below/b"]
+    assert [stored.key for stored in below.list_objects("")] == ["b"]
+    assert open_store(store.uri).get("below/b") == b"below"
+
+
+def test_many_threads_may_use_a_store(store: ObjectStore, tmp_path: Path) -> None:
+    keys = [f"k/{number}" for number in range(60)]
+    map_concurrently(lambda key: store.put(key, key.encode()), keys)
+    found = map_concurrently(lambda key: store.download(key, tmp_path / key), keys)
+    assert [size for size, _ in found] == [len(key) for key in keys]
+    assert map_concurrently(store.get, keys) == [key.encode() for key in keys]
