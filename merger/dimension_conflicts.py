@@ -33,6 +33,7 @@ def insert_dimensions(cursor: Cursor, rows: CopyRows, *, careful: bool) -> int:
     """
     if rows.n_rows == 0:
         return 0
+    cursor.execute(statements.STAGE_DIMENSIONS)
     rows.copy_into(cursor, "staged_dimension")
     cursor.execute(statements.INSERT_DIMENSION_SOURCES)
     cursor.execute(statements.INSERT_DIMENSIONS)

@@ -135,6 +135,7 @@ class Insertion:
         insert_dimensions(cursor, batch.rows["dimension_source"], careful=False)
         datasets = batch.rows["dataset"]
         if datasets.n_rows:
+            cursor.execute(statements.STAGE_DATASETS)
             datasets.copy_into(cursor, "staged_dataset")
             (touches,) = cursor.execute(statements.TOUCHES_DATASET_CONFLICT).fetchone() or (True,)
             if touches or cursor.execute(statements.INSERT_DATASETS).rowcount < datasets.n_rows:

@@ -129,7 +129,6 @@ def _ensure_graph(registry: CentralRegistry, graph: PredictedGraph) -> None:
         for dataset_type in sorted(graph.record.dataset_types, key=lambda t: t.name):
             _ensure_dataset_type(cursor, dataset_type, graph.record.graph_id)
         brought = [(record, None) for record in graph.record.dimension_records]
-        cursor.execute(statements.STAGE_BATCH)
         rows = CopyRows.encode(dimension_table(brought))
         insert_dimensions(cursor, rows, careful=careful)
 

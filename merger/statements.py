@@ -79,8 +79,10 @@ DELETE_QUARANTINE = "DELETE FROM quarantine WHERE delta_key = ANY(%s)"
 # Stage what may meet rows that are there already; everything else is COPYed where it belongs.
 STAGE_BATCH = """
 CREATE TEMPORARY TABLE staged_ledger (LIKE merged_attempt) ON COMMIT DROP;
-CREATE TEMPORARY TABLE staged_quantum (LIKE quantum) ON COMMIT DROP;
-CREATE TEMPORARY TABLE staged_dataset (LIKE dataset) ON COMMIT DROP;
+CREATE TEMPORARY TABLE staged_quantum (LIKE quantum) ON COMMIT DROP
+"""
+STAGE_DATASETS = "CREATE TEMPORARY TABLE staged_dataset (LIKE dataset) ON COMMIT DROP"
+STAGE_DIMENSIONS = """
 CREATE TEMPORARY TABLE staged_dimension
     (dimension text, data_id jsonb, attempt_id uuid, record jsonb) ON COMMIT DROP
 """
