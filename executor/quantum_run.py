@@ -31,6 +31,12 @@ _LOG_TAIL_BYTES = 2000
 _ERROR_CHARACTERS = 4000
 
 
+class NotStagedInError(QuantumExecError):
+    """Stage-in has not ended in this sandbox; there is nothing to run, and nothing to record."""
+
+    error_type = "not_staged_in"
+
+
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     """What came of the task and the check of its outputs."""
@@ -58,9 +64,7 @@ def run_quantum(sandbox: Path) -> int:
     QuantumExecError
         If the sandbox was not staged in; nothing can be recorded then.
     """
-    job = read_job((sandbox / names.JOB_FILE).read_bytes(), f"job file {sandbox / names.JOB_FILE}")
-    report_path = sandbox / names.STAGE_IN_FILE
-    report = staging.read_stage_in_report(report_path.read_text(), f"stage-in report {report_path}")
+    job, report = _read_staged_in(sandbox)
     label = f"quantum {job.quantum_id} ({job.task_label}, {format_data_id(job.data_id)})"
     if report.successful_attempt:
         _log.info("%s: attempt %s was successful already", label, report.successful_attempt)
@@ -73,6 +77,25 @@ def run_quantum(sandbox: Path) -> int:
     if outcome.error:
         _log.error("%s: %s", label, outcome.error)
     return outcome.code
+
+
+def _read_staged_in(sandbox: Path) -> tuple[Job, staging.StageInReport]:
+    job_path, report_path = sandbox / names.JOB_FILE, sandbox / names.STAGE_IN_FILE
+    try:
+        job = read_job(job_path.read_bytes(), f"job file {job_path}")
+        text = report_path.read_bytes()
+    except OSError as error:
+        raise NotStagedInError(
+            f"sandbox {sandbox}: expected {names.JOB_FILE} and {names.STAGE_IN_FILE} from "
+            f"stage-in, found none: {error.strerror}"
+        ) from error
+    report = staging.read_stage_in_report(text, f"stage-in report {report_path}")
+    if report.quantum_id != job.quantum_id:
+        raise NotStagedInError(
+            f"sandbox {sandbox}: expected inputs of quantum {job.quantum_id}, found those of "
+            f"{report.quantum_id}"
+        )
+    return job, report
 
 
 def _attempt(
@@ -181,7 +204,7 @@ def _commit(job: Job, report: staging.StageInReport, sandbox: Path, outcome: _Ou
         _stage_out_file(sandbox, names.DELTA_FILE, delta_key),
     )
     part = sandbox / f"{names.STAGE_OUT_FILE}.part"
-    part.write_text(staging.write_stage_out_list(stage_out_list))
+    part.write_bytes(staging.write_stage_out_list(stage_out_list))
     part.replace(sandbox / names.STAGE_OUT_FILE)
 
 

@@ -47,13 +47,13 @@ def _write_json(value: Any, path: Path) -> None:
 def _read_yaml(path: Path) -> Any:
     import yaml
 
-    return yaml.safe_load(path.read_text())
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def _write_yaml(value: Any, path: Path) -> None:
     import yaml
 
-    path.write_text(yaml.safe_dump(value, allow_unicode=True, sort_keys=False))
+    path.write_text(yaml.safe_dump(value, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
 def _read_numpy(path: Path) -> Any:
@@ -90,7 +90,7 @@ def _write_file(value: Any, path: Path) -> None:
 
 
 _STORAGE_CLASSES = {
-    "Json": StorageClass(lambda path: json.loads(path.read_text()), _write_json),
+    "Json": StorageClass(lambda path: json.loads(path.read_bytes()), _write_json),
     "Yaml": StorageClass(_read_yaml, _write_yaml),
     "NumpyArray": StorageClass(_read_numpy, _write_numpy),
     "Fits": StorageClass(_read_fits, _write_fits),

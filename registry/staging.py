@@ -48,22 +48,25 @@ class StageOutList:
     delta: StageOutFile | None = None
 
 
-def write_stage_in_report(report: StageInReport) -> str:
-    """Return the text of a stage-in report."""
-    return typed_json.encode(report)
+def write_stage_in_report(report: StageInReport) -> bytes:
+    """Return the text of a stage-in report.
+
+    Bytes, because the plugin and the wrapper may run with different locales.
+    """
+    return typed_json.encode(report).encode()
 
 
-def read_stage_in_report(text: str, what: str) -> StageInReport:
+def read_stage_in_report(text: bytes, what: str) -> StageInReport:
     """Read a stage-in report; raises `FormatError`."""
     return typed_json.decode(StageInReport, text, what)
 
 
-def write_stage_out_list(stage_out: StageOutList) -> str:
+def write_stage_out_list(stage_out: StageOutList) -> bytes:
     """Return the text of a stage-out list."""
-    return typed_json.encode(stage_out)
+    return typed_json.encode(stage_out).encode()
 
 
-def read_stage_out_list(text: str, what: str) -> StageOutList:
+def read_stage_out_list(text: bytes, what: str) -> StageOutList:
     """Read a stage-out list.
 
     Raises

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Many transfers at once, ending with the first that fails."""
 
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TypeVar
 
 CONCURRENT_TRANSFERS = 16
@@ -23,13 +24,26 @@ def map_concurrently(
     waiting = list(arguments)
     if len(waiting) < 2:
         return [function(argument) for argument in waiting]
+    failed = threading.Event()
+
+    def call(argument: A) -> B:
+        # Arguments are begun in their order, so this is never seen before the error itself.
+        if failed.is_set():
+            raise CancelledError
+        try:
+            return function(argument)
+        except BaseException:
+            failed.set()
+            raise
+
     pool = ThreadPoolExecutor(min(threads, len(waiting)))
     try:
-        results = list(pool.map(function, waiting))
+        results = list(pool.map(call, waiting))
     except Exception:
         pool.shutdown(wait=True, cancel_futures=True)
         raise
     except BaseException:
+        failed.set()
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()

@@ -47,7 +47,7 @@ def stage_in(job: Job, store: ObjectStore, sandbox: Path) -> staging.StageInRepo
         If an object is missing, differs from its checksum, or cannot be fetched.
     """
     empty = staging.write_stage_out_list(staging.StageOutList(job.run))
-    sandbox.joinpath(names.STAGE_OUT_FILE).write_text(empty)
+    sandbox.joinpath(names.STAGE_OUT_FILE).write_bytes(empty)
     sandbox.joinpath(names.JOB_FILE).write_bytes(write_job(job))
     sandbox.joinpath(names.REPO_DIR).mkdir(exist_ok=True)
     started = utc_now()
@@ -62,7 +62,7 @@ def stage_in(job: Job, store: ObjectStore, sandbox: Path) -> staging.StageInRepo
         report = staging.StageInReport(
             job.quantum_id, attempt_id, started, inputs=inputs, missing=missing
         )
-    sandbox.joinpath(names.STAGE_IN_FILE).write_text(staging.write_stage_in_report(report))
+    sandbox.joinpath(names.STAGE_IN_FILE).write_bytes(staging.write_stage_in_report(report))
     return report
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry import names, staging
-from registry.errors import QuantumExecError
+from registry.errors import FormatError, QuantumExecError
 from transfer_plugins.concurrency import map_concurrently
 from transfer_plugins.object_store import ObjectStore, TransferError
 
@@ -33,7 +33,13 @@ class Moved:
 def read_list(sandbox: Path) -> staging.StageOutList:
     """Read the stage-out list of a sandbox; raises `FormatError` or `InvalidNameError`."""
     path = sandbox / names.STAGE_OUT_FILE
-    return staging.read_stage_out_list(path.read_text(), f"stage-out list {path}")
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise FormatError(
+            f"stage-out list {path}: expected a file, found none: {error.strerror}"
+        ) from error
+    return staging.read_stage_out_list(text, f"stage-out list {path}")
 
 
 def stage_out(

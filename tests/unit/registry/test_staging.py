@@ -54,6 +54,6 @@ def test_key_outside_of_the_run_is_refused(key: str) -> None:
 def test_damaged_list_names_its_place() -> None:
     text = staging.write_stage_out_list(staging.StageOutList(RUN, [FILE]))
     with pytest.raises(FormatError, match=r"list\.files\[0\]\.size_bytes: expected an integer"):
-        staging.read_stage_out_list(text.replace('"size_bytes":7', '"size_bytes":"7"'), "list")
+        staging.read_stage_out_list(text.replace(b'"size_bytes":7', b'"size_bytes":"7"'), "list")
     with pytest.raises(FormatError, match="list: expected JSON"):
         staging.read_stage_out_list(text[:-1], "list")
