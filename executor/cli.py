@@ -249,3 +249,28 @@ def rerun(
         if end.error:
             print(end.error, file=sys.stderr)
     raise typer.Exit(end.exit_code)
+
+
+@app.command()
+def demo(
+    output: Annotated[
+        Path, typer.Option(help="directory for picture, catalogue and graph file")
+    ] = Path("demo-output"),
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="quanta at once")] = (
+        os.cpu_count() or 1
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Run a small survey of real pixels through the whole path, on embedded parts.
+
+    Needs the packages of quantum-exec[demo]. Nothing is left running.
+
+    Example: quantum-exec demo --output /tmp/m13
+    """
+    from rich.console import Console
+
+    from executor.demo.command import run_demo
+
+    report = run_demo(output, jobs, Console(stderr=as_json))
+    if as_json:
+        print(json.dumps(report))

@@ -65,7 +65,7 @@ def _add_delta(summary: TaskSummary, delta: Delta) -> None:
 def task_table(summaries: list[TaskSummary]) -> Table:
     """The table of task labels that stands at the end of a run."""
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("task")
+    table.add_column("task", no_wrap=True)
     headings = ("quanta", "successful", "failed", "blocked", "min s", "mean", "max")
     for heading in (*headings, "output", "peak RSS"):
         table.add_column(heading, justify="right", no_wrap=True)
