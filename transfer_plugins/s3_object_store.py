@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
 
-MAX_CONNECTIONS = 16
-"""Requests under way at once from one process; S3 asks for parallel small GETs, not for more."""
+_KEPT_CONNECTIONS = 128
+"""Idle connections that one client keeps: the local runner has several stagings under way."""
 
 _ATTEMPTS = 8
 
@@ -140,7 +140,7 @@ def _make_client(endpoint_url: str | None) -> "S3Client":
 
     config = Config(
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        max_pool_connections=MAX_CONNECTIONS,
+        max_pool_connections=_KEPT_CONNECTIONS,
         connect_timeout=10,
         read_timeout=60,
         # Ceph and older MinIO refuse the newer default checksums (boto3 issue 4435); ours are

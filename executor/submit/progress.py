@@ -66,8 +66,8 @@ def task_table(summaries: list[TaskSummary]) -> Table:
     """The table of task labels that stands at the end of a run."""
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column("task", no_wrap=True)
-    headings = ("quanta", "successful", "failed", "blocked", "min s", "mean", "max")
-    for heading in (*headings, "output", "peak RSS"):
+    headings = ("quanta", "successful", "failed", "blocked", "min s", "mean s", "max s")
+    for heading in (*headings, "output"):
         table.add_column(heading, justify="right", no_wrap=True)
     for summary in summaries:
         seconds = summary.wall_s
@@ -80,7 +80,6 @@ def task_table(summaries: list[TaskSummary]) -> Table:
             f"[yellow]{summary.n_blocked}[/yellow]" if summary.n_blocked else "0",
             *([f"{value:.2f}" for value in times] or ["-"] * 3),
             format_bytes(summary.output_bytes),
-            format_bytes(summary.max_rss_bytes),
         )
     return table
 
