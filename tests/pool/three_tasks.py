@@ -114,7 +114,9 @@ def write_three_tasks(path: Path, store: ObjectStore, run: str, failing: str = "
                 "command": [*calibrate, "{data_id:exposure}"],
                 "environment": {"FAILING_EXPOSURE": failing or "none"},
             },
-            "coadd": {"command": ["python3", "-c", _COADD, "{output:coadd}", "{inputs:calibrated}"]},
+            "coadd": {
+                "command": ["python3", "-c", _COADD, "{output:coadd}", "{inputs:calibrated}"]
+            },
         },
         "inputs": write_raws(store),
         "quanta": [*_quanta_of_exposures(), _coadd_quantum()],
