@@ -141,19 +141,23 @@ class DirectoryObjectStore(ObjectStore):
         start = self.root / prefix.rpartition("/")[0]
         found = []
         for directory, _, names in os.walk(start):
+            above = Path(directory).relative_to(self.root).as_posix()
+            above = "" if above == "." else f"{above}/"
             for name in names:
-                path = Path(directory, name)
-                key = path.relative_to(self.root).as_posix()
+                # No Path for each of 30,000 deltas: it costs more than the file system does.
+                key = above + name
                 if key.startswith(prefix) and not name.startswith(".part-"):
                     # Another process may remove an object while they are listed.
                     with suppress(FileNotFoundError):
-                        found.append(StoredObject(key, path.stat().st_size))
+                        found.append(StoredObject(key, os.stat(f"{directory}/{name}").st_size))
         yield from sorted(found, key=lambda stored: stored.key)
 
     def get(self, key: str) -> bytes:
         """Return an object whole."""
-        with _naming(self, key):
-            return self._path(key).read_bytes()
+        name = f"{self.root}/{check_key(key, f'datastore {self.uri}')}"
+        # Unbuffered and without a Path: twice as fast for the few kB of a delta.
+        with _naming(self, key), open(name, "rb", buffering=0) as file:
+            return file.read()
 
     def put(self, key: str, content: bytes) -> None:
         """Write an object under a temporary name, then rename it."""
