@@ -71,13 +71,13 @@ class S3Proxy:
         self._server.server_close()
         self._thread.join()
 
-    def wait_for(self, method: str, text: str, *, timeout_s: float = 30) -> None:
-        """Wait until a request was seen with this method and text in its key."""
+    def wait_for(self, methods: str, text: str, *, timeout_s: float = 30) -> None:
+        """Wait until a request was seen with one of these methods and text in its key."""
         with self.changed:
             found = self.changed.wait_for(
-                lambda: any(s.method == method and text in s.key for s in self.seen), timeout_s
+                lambda: any(s.method in methods and text in s.key for s in self.seen), timeout_s
             )
-        assert found, f"no {method} of {text!r} among {self.seen}"
+        assert found, f"no {methods} of {text!r} among {self.seen}"
 
     def of(self, method: str) -> list[Seen]:
         """The requests seen with this method."""

@@ -19,7 +19,7 @@ def map_concurrently(
     """Call a function on all arguments, in threads; results in the order of the arguments.
 
     The first error drops what was not begun and is raised when what is under way has ended. An
-    interruption (`BaseException`, such as that of the plugin's SIGTERM) waits for nothing.
+    interruption (`KeyboardInterrupt` and its like) waits for nothing.
     """
     waiting = list(arguments)
     if len(waiting) < 2:

@@ -10,19 +10,22 @@ itself never reaches a plugin: HTCondor presigns it on the access point.
 Rules kept here (each was seen on a real pool, HTCondor 23.9): the exit code is the truth, so any
 failure exits 1; every request gets one result ad, whatever happens, SIGTERM included, because an
 upload without ads makes HTCondor run the job again and again; the result file is not truncated.
+
+SIGTERM and the deadline are taken by a thread that answers and ends the process. An exception in
+the main thread would not do: boto3 waits for its own threads, which wait for the service.
 """
 
 import os
 import signal
 import socket
 import sys
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from registry import names
@@ -37,23 +40,25 @@ ENDPOINT_ATTRIBUTE = "QuantumExecS3Endpoint"
 DEADLINE_ATTRIBUTE = "QuantumExecTransferDeadline"
 # Far below STARTER_FILE_XFER_STALL_TIMEOUT (3600 s), which kills a silent starter before 25.2.
 _DEFAULT_DEADLINE_S = 1800
+_LONGEST_DEADLINE_S = 30 * 86_400
 
 _USAGE = "usage: quantum_exec_plugin -classad | -infile FILE -outfile FILE [-upload]"
 
 
-class InterruptedTransferError(BaseException):
-    """The plugin was told to stop, or reached its own deadline.
+class InterruptedTransferError(QuantumExecError):
+    """The plugin was told to stop, or reached its own deadline, or an earlier request failed."""
 
-    No `Exception`, because it may be raised in the middle of a library that catches those.
-    """
+    error_type = "interrupted_transfer"
+    is_retryable = True
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One input ad: a URL and a path on this machine."""
+    """One input ad: a URL and a path on this machine; ``flaw`` tells if it is not usable."""
 
     url: str
     path: Path
+    flaw: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +69,42 @@ class Settings:
     deadline_s: int
 
 
-def main() -> None:
+class Call:
+    """One call of the plugin; its answer is written once, by whichever thread comes first."""
+
+    def __init__(self, outfile: Path, is_upload: bool) -> None:
+        self.outfile = outfile
+        self.is_upload = is_upload
+        self.requests: list[Request] = []
+        self.results: list[ClassAd] = []
+        self._lock = threading.Lock()
+        self._exit_code: int | None = None
+
+    def answer(self, error: Exception | None = None) -> int:
+        """Write one result for each request, ``error`` for those without; returns the exit code."""
+        with self._lock:
+            if self._exit_code is None:
+                results = list(self.results)
+                failure = error or InterruptedTransferError("not tried after the first that failed")
+                missing = self.requests[len(results) :]
+                if error is not None and not self.requests:
+                    missing = [Request("", Path())]
+                for request in missing:
+                    results.append(_result(request, self.is_upload, time.time(), error=failure))
+                _write_results(self.outfile, results)
+                is_success = all(result["TransferSuccess"] is True for result in results)
+                self._exit_code = 0 if is_success else 1
+            return self._exit_code
+
+
+def main() -> NoReturn:
     """Entry point of the console script ``quantum_exec_plugin``."""
+    # Before there are threads: all inherit it, so that only `_answer_when_stopped` takes it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     code = run_plugin(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # After an interruption, threads may hang in a transfer; HTCondor would kill us without ads.
+    # Threads may hang in a transfer; HTCondor would kill us without ads.
     os._exit(code)
 
 
@@ -83,10 +118,29 @@ def run_plugin(arguments: list[str]) -> int:
     except ValueError:
         print(_USAGE, file=sys.stderr)
         return 2
-    requests = [_request_of(ad) for ad in parse_ads(infile.read_text()) if "Url" in ad]
-    results = _transfer_all(requests, is_upload)
-    _write_results(outfile, results)
-    return 0 if all(result["TransferSuccess"] is True for result in results) else 1
+    call = Call(outfile, is_upload)
+    settings = read_settings(os.environ)
+    watch = threading.Thread(
+        target=_answer_when_stopped, args=(call, settings.deadline_s), daemon=True
+    )
+    watch.start()
+    try:
+        call.requests += read_requests(infile)
+        _transfer_all(call, settings)
+    except Exception as error:
+        # Whatever it is, HTCondor must get ads with the reason; a traceback alone is lost.
+        return call.answer(error)
+    return call.answer()
+
+
+def _answer_when_stopped(call: Call, deadline_s: int) -> None:
+    code = 1
+    try:
+        found = signal.sigtimedwait({signal.SIGTERM}, deadline_s)
+        reason = "stopped by SIGTERM" if found else f"out of time after {deadline_s} s"
+        code = call.answer(InterruptedTransferError(reason))
+    finally:
+        os._exit(code)
 
 
 def capabilities() -> str:
@@ -113,37 +167,42 @@ def _parse_arguments(arguments: list[str]) -> tuple[Path, Path, bool]:
     return Path(options["-infile"]), Path(options["-outfile"]), is_upload
 
 
+def read_requests(infile: Path) -> list[Request]:
+    """Read the input ads; those without a URL and a file name are settings (protocol 4).
+
+    Raises
+    ------
+    FormatError, OSError
+    """
+    text = infile.read_bytes().decode("utf-8", "surrogateescape")
+    ads = parse_ads(text)
+    return [_request_of(ad) for ad in ads if "Url" in ad or "LocalFileName" in ad]
+
+
 def _request_of(ad: ClassAd) -> Request:
-    url, path = ad["Url"], ad.get("LocalFileName")
-    if not isinstance(url, str) or not isinstance(path, str):
-        raise FormatError(f"input ad: expected Url and LocalFileName as strings, found {ad!r}")
-    return Request(url, Path(path))
+    url, path = ad.get("Url"), ad.get("LocalFileName")
+    if isinstance(url, str) and isinstance(path, str):
+        return Request(url, Path(path))
+    return Request(
+        url if isinstance(url, str) else "",
+        Path(path) if isinstance(path, str) else Path(),
+        f"input ad: expected Url and LocalFileName as strings, found {ad!r}",
+    )
 
 
-def _transfer_all(requests: list[Request], is_upload: bool) -> list[ClassAd]:
-    """One result for each request; after the first failure the rest fail without being tried."""
-    results: list[ClassAd] = []
-    with suppress(InterruptedTransferError):
-        settings = read_settings(os.environ)
-        _raise_when_stopped(settings.deadline_s)
-        for request in requests:
-            results.append(_transfer_one(request, is_upload, settings))
-            if not results[-1]["TransferSuccess"]:
-                break
-    signal.alarm(0)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    for request in requests[len(results) :]:
-        error = InterruptedTransferError("not tried after the first that failed")
-        results.append(_result(request, is_upload, time.time(), error=error))
-    return results
+def _transfer_all(call: Call, settings: Settings) -> None:
+    """Carry out requests up to the first that fails; the job is held or run again anyway."""
+    for request in call.requests:
+        call.results.append(_transfer_one(request, call.is_upload, settings))
+        if not call.results[-1]["TransferSuccess"]:
+            return
 
 
 def _transfer_one(request: Request, is_upload: bool, settings: Settings) -> ClassAd:
     started = time.time()
     try:
         moved = _action(request, is_upload)(request, settings)
-    except (Exception, InterruptedTransferError) as error:
-        # Whatever it is, HTCondor must get an ad with the reason; a traceback alone is lost.
+    except Exception as error:
         return _result(request, is_upload, started, error=error)
     return _result(request, is_upload, started, n_files=moved[0], n_bytes=moved[1])
 
@@ -155,6 +214,8 @@ def _action(request: Request, is_upload: bool) -> Callable[[Request, Settings], 
         (JOB_SCHEME, False): _stage_in_job,
         (JOB_SCHEME, True): _stage_out_job,
     }
+    if request.flaw is not None:
+        raise FormatError(request.flaw)
     scheme = request.url.partition("://")[0].lower()
     if (scheme, is_upload) not in actions:
         raise FormatError(
@@ -177,6 +238,9 @@ def _upload_object(request: Request, settings: Settings) -> tuple[int, int]:
     from transfer_plugins.object_store import open_store
 
     bucket, key = split_url(request.url)
+    if request.path.is_dir():
+        # HTCondor before 23.10.1 asks for the directory itself beside each file in it.
+        return 0, 0
     store = open_store(f"s3://{bucket}", endpoint_url=settings.endpoint_url)
     store.upload(request.path, key, checksum_of_file(request.path))
     return 1, request.path.stat().st_size
@@ -226,7 +290,8 @@ def split_url(url: str) -> tuple[str, str]:
     """
     parts = urllib.parse.urlsplit(url)
     key = urllib.parse.unquote(parts.path.lstrip("/"))
-    if not parts.netloc or not key:
+    # A key with ? or # has them as %3F and %23; cut off, they would name another object.
+    if not parts.netloc or not key or "?" in url or "#" in url:
         raise FormatError(f"expected {parts.scheme}://bucket/key, found {url!r}")
     return parts.netloc, key
 
@@ -245,20 +310,10 @@ def read_settings(environment: "os._Environ[str] | dict[str, str]") -> Settings:
     deadline = ad.get(DEADLINE_ATTRIBUTE.lower())
     return Settings(
         endpoint if isinstance(endpoint, str) and endpoint else None,
-        deadline if isinstance(deadline, int) and deadline > 0 else _DEFAULT_DEADLINE_S,
+        min(deadline, _LONGEST_DEADLINE_S)
+        if isinstance(deadline, int) and deadline > 0
+        else _DEFAULT_DEADLINE_S,
     )
-
-
-def _raise_when_stopped(deadline_s: int) -> None:
-    def stop(signal_number: int, frame: FrameType | None) -> NoReturn:
-        name = signal.Signals(signal_number).name
-        raise InterruptedTransferError(
-            f"out of time after {deadline_s} s" if name == "SIGALRM" else f"stopped by {name}"
-        )
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(deadline_s)
 
 
 def _result(
@@ -268,7 +323,7 @@ def _result(
     *,
     n_files: int = 0,
     n_bytes: int = 0,
-    error: BaseException | None = None,
+    error: Exception | None = None,
 ) -> ClassAd:
     ended = time.time()
     result: ClassAd = {
@@ -290,14 +345,14 @@ def _result(
     return result
 
 
-def describe(error: BaseException) -> str:
+def describe(error: Exception) -> str:
     """One line for the hold reason: ours as they are, others with their class."""
-    is_ours = isinstance(error, QuantumExecError | InterruptedTransferError)
+    is_ours = isinstance(error, QuantumExecError)
     text = str(error) if is_ours else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:1000]
+    return " ".join(text.encode("utf-8", "replace").decode().split())[:1000]
 
 
-def _error_data(error: BaseException) -> dict[str, Value]:
+def _error_data(error: Exception) -> dict[str, Value]:
     return {
         "ErrorType": "Transfer",
         "ErrorString": describe(error),
@@ -309,10 +364,10 @@ def _error_data(error: BaseException) -> dict[str, Value]:
 
 def _write_results(outfile: Path, results: list[ClassAd]) -> None:
     """Write over the spaces that HTCondor filled the file with, so that a full disk is no loss."""
-    text = "".join(format_ad(result) + "\n" for result in results).encode()
+    text = "".join(format_ad(result) + "\n" for result in results)
     handle = os.open(outfile, os.O_WRONLY | os.O_CREAT, 0o644)
     with os.fdopen(handle, "wb") as file:
-        file.write(text)
+        file.write(text.encode("utf-8", "surrogateescape"))
 
 
 if __name__ == "__main__":
