@@ -5,6 +5,7 @@
 module               subject
 ===================  ==========================================================================
 `graph_file`         graph files in YAML, read with the place of every error
+`graph_reader`       checks of the values in a graph file
 `placed_yaml`        YAML whose values know their lines
 `graph`              the graph in memory, and the jobs made from it
 `publish`            graph record, predicted quanta and jobs into the datastore

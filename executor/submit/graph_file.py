@@ -8,18 +8,15 @@ graph run on.
 """
 
 import graphlib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from executor.submit.graph import Graph, Quantum
-from executor.submit.placed_yaml import (
-    GraphError,
-    PlacedDocument,
-    Trail,
-    read_placed_yaml,
-)
+from executor.submit.graph_reader import GraphReader
+from executor.submit.placed_yaml import Trail, read_placed_yaml
 from registry import names
 from registry.errors import InvalidNameError
 from registry.job import PredictedInput, PredictedOutput, TaskCall
@@ -28,7 +25,6 @@ from registry.model import (
     DataId,
     DatasetType,
     DimensionRecord,
-    check_identifier,
     derived_id,
     format_data_id,
 )
@@ -68,76 +64,8 @@ _INPUT = {
 _QUANTUM = {"task": True, "data_id": True, "inputs": False, "outputs": False}
 _KINDS: dict[str, type] = {"int": int, "str": str}
 
-DatasetKey = tuple[str, str]
-"""Dataset type and canonical data ID: what names a dataset within a graph."""
-
-
-@dataclass
-class _Reader:
-    """The state of reading one graph file."""
-
-    document: PlacedDocument
-    run: str = ""
-    dimensions: dict[str, type] = field(default_factory=dict)
-    dataset_types: dict[str, DatasetType] = field(default_factory=dict)
-    tasks: dict[str, TaskCall] = field(default_factory=dict)
-    optional: dict[str, tuple[set[str], set[str]]] = field(default_factory=dict)
-    existing: dict[DatasetKey, PredictedInput] = field(default_factory=dict)
-    producers: dict[DatasetKey, tuple[str, PredictedOutput]] = field(default_factory=dict)
-    paths: dict[str, DatasetKey] = field(default_factory=dict)
-
-    def error(self, trail: Trail, message: str) -> GraphError:
-        return self.document.error(trail, message)
-
-    def text(self, value: object, trail: Trail) -> str:
-        if not isinstance(value, str) or not value:
-            raise self.error(trail, f"expected text, found {value!r}")
-        return value
-
-    def named(self, value: object, trail: Trail, what: str) -> str:
-        try:
-            return check_identifier(self.text(value, trail), what)
-        except InvalidNameError as error:
-            raise self.error(trail, str(error)) from error
-
-    def mapping(self, value: object, trail: Trail) -> dict[str, Any]:
-        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            raise self.error(trail, f"expected a mapping with text as keys, found {value!r}")
-        return value
-
-    def sequence(self, value: object, trail: Trail) -> list[Any]:
-        if not isinstance(value, list):
-            raise self.error(trail, f"expected a list, found {value!r}")
-        return value
-
-    def data_id(self, value: object, dimensions: list[str], trail: Trail) -> DataId:
-        """A data ID with exactly these dimensions, in their order, each value of its kind."""
-        found = self.mapping(value, trail)
-        if set(found) != set(dimensions):
-            raise self.error(
-                trail, f"expected a data ID with dimensions {dimensions}, found {sorted(found)}"
-            )
-        for dimension, part in found.items():
-            kind = self.dimensions[dimension]
-            if type(part) is not kind:
-                raise self.error((*trail, dimension), f"expected {kind.__name__}, found {part!r}")
-        return {dimension: found[dimension] for dimension in dimensions}
-
-    def dataset_type(self, name: object, trail: Trail) -> DatasetType:
-        if name not in self.dataset_types:
-            raise self.error(
-                trail,
-                f"expected one of the dataset types {sorted(self.dataset_types)}, found {name!r}",
-            )
-        return self.dataset_types[str(name)]
-
-    def claim_path(self, run: str, kind: DatasetType, data_id: DataId, trail: Trail) -> str:
-        """The path of a dataset in a repo, which no other dataset of the graph may have."""
-        path = names.dataset_path(run, kind.name, data_id, kind.extension)
-        key = (kind.name, canonical(data_id))
-        if self.paths.setdefault(path, key) != key:
-            raise self.error(trail, f"two datasets would have the path {path!r}")
-        return path
+_MAX_EXTENSION = 32
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
 def read_graph_file(path: Path, *, run: str | None = None) -> Graph:
@@ -153,9 +81,9 @@ def read_graph_file(path: Path, *, run: str | None = None) -> Graph:
     GraphError
         With file, line and place, and what was expected and found.
     """
-    reader = _Reader(read_placed_yaml(path))
+    reader = GraphReader(read_placed_yaml(path))
     top = reader.document.mapping(reader.document.value, (), _TOP)
-    if top["quantum_graph"] != GRAPH_FILE_FORMAT:
+    if top["quantum_graph"] != GRAPH_FILE_FORMAT or top["quantum_graph"] is True:
         raise reader.error(
             ("quantum_graph",), f"expected format {GRAPH_FILE_FORMAT}, found {top['quantum_graph']}"
         )
@@ -166,9 +94,9 @@ def read_graph_file(path: Path, *, run: str | None = None) -> Graph:
     _read_tasks(reader, top["tasks"])
     _read_existing(reader, top.get("inputs") or [])
     quanta = _read_quanta(reader, top["quanta"])
-    graph_id = top.get("graph_id") or _derive_graph_id(reader.run, quanta)
+    graph_id = reader.optional_uuid(top.get("graph_id"), ("graph_id",))
     graph = Graph(
-        reader.text(graph_id, ("graph_id",)),
+        graph_id or _derive_graph_id(reader.run, quanta),
         reader.text(top["name"], ("name",)),
         reader.run,
         reader.dataset_types,
@@ -180,84 +108,91 @@ def read_graph_file(path: Path, *, run: str | None = None) -> Graph:
     return graph
 
 
-def _read_run(reader: _Reader, value: object, trail: Trail) -> str:
+def _read_run(reader: GraphReader, value: object, trail: Trail) -> str:
     try:
         return names.check_run(reader.text(value, trail))
     except InvalidNameError as error:
         raise reader.error(trail, str(error)) from error
 
 
-def _read_dimensions(reader: _Reader, value: object) -> None:
+def _read_dimensions(reader: GraphReader, value: object) -> None:
     for name, kind in reader.mapping(value, ("dimensions",)).items():
         trail = ("dimensions", name)
         reader.named(name, trail, "dimension")
-        if kind not in _KINDS:
-            raise reader.error(trail, f"expected one of {sorted(_KINDS)}, found {kind!r}")
-        reader.dimensions[name] = _KINDS[kind]
+        reader.dimensions[name] = _KINDS[reader.one_of(kind, _KINDS, trail)]
 
 
-def _read_dataset_types(reader: _Reader, value: object) -> None:
+def _read_dataset_types(reader: GraphReader, value: object) -> None:
     keys = {"dimensions": True, "storage_class": True, "extension": False}
     for name, body in reader.mapping(value, ("dataset_types",)).items():
         trail: Trail = ("dataset_types", name)
         reader.named(name, trail, "dataset type")
         found = reader.document.mapping(body, trail, keys)
         dimensions = reader.sequence(found["dimensions"], (*trail, "dimensions"))
-        for dimension in dimensions:
-            if dimension not in reader.dimensions:
-                raise reader.error(
-                    (*trail, "dimensions"),
-                    f"expected dimensions of {sorted(reader.dimensions)}, found {dimension!r}",
-                )
+        known = [d for d in dimensions if isinstance(d, str) and d in reader.dimensions]
+        if known != dimensions or len(set(known)) != len(known):
+            raise reader.error(
+                (*trail, "dimensions"),
+                f"expected dimensions of {sorted(reader.dimensions)}, each once, found "
+                f"{dimensions!r}",
+            )
         storage_class = reader.text(found["storage_class"], (*trail, "storage_class"))
         extension = found.get("extension", EXTENSIONS.get(storage_class, ""))
-        if extension and (not isinstance(extension, str) or not _is_extension(extension)):
+        if extension != "" and (not isinstance(extension, str) or not _is_extension(extension)):
             raise reader.error(
-                (*trail, "extension"), f"expected a form like '.png', found {extension!r}"
+                (*trail, "extension"),
+                f"expected a form like '.png' of at most {_MAX_EXTENSION} characters, found "
+                f"{extension!r}",
             )
         reader.dataset_types[name] = DatasetType(name, dimensions, storage_class, extension)
 
 
 def _is_extension(text: str) -> bool:
     parts = text.split(".")
-    return len(parts) > 1 and not parts[0] and all(p.isalnum() and p.isascii() for p in parts[1:])
+    is_short = 1 < len(text) <= _MAX_EXTENSION
+    return is_short and not parts[0] and all(p.isalnum() and p.isascii() for p in parts[1:])
 
 
-def _read_dimension_records(reader: _Reader, value: object) -> list[DimensionRecord]:
-    records = []
+def _read_dimension_records(reader: GraphReader, value: object) -> list[DimensionRecord]:
+    records: dict[tuple[str, str], DimensionRecord] = {}
     for dimension, rows in reader.mapping(value, ("dimension_records",)).items():
         trail: Trail = ("dimension_records", dimension)
-        if dimension not in reader.dimensions:
-            raise reader.error(trail, f"expected one of {sorted(reader.dimensions)}")
+        reader.one_of(dimension, reader.dimensions, trail)
         for index, row in enumerate(reader.sequence(rows, trail)):
-            found = reader.mapping(row, (*trail, index))
-            keys = [key for key in found if key in reader.dimensions]
-            data_id = reader.data_id({key: found[key] for key in keys}, keys, (*trail, index))
-            facts = {key: part for key, part in found.items() if key not in reader.dimensions}
-            try:
-                canonical(facts)
-            except TypeError as error:
-                raise reader.error((*trail, index), f"expected plain values, {error}") from error
-            records.append(DimensionRecord(dimension, data_id, facts))
-    return records
+            record = _read_dimension_record(reader, dimension, row, (*trail, index))
+            key = (dimension, canonical(record.data_id))
+            if key in records:
+                told = format_data_id(record.data_id)
+                raise reader.error((*trail, index), f"{told} is there twice")
+            records[key] = record
+    return list(records.values())
 
 
-def _read_tasks(reader: _Reader, value: object) -> None:
+def _read_dimension_record(
+    reader: GraphReader, dimension: str, row: object, trail: Trail
+) -> DimensionRecord:
+    found = reader.mapping(row, trail)
+    if dimension not in found:
+        raise reader.error(trail, f"{dimension!r} is missing")
+    keys = [key for key in found if key in reader.dimensions]
+    data_id = reader.data_id({key: found[key] for key in keys}, keys, trail)
+    facts = {key: part for key, part in found.items() if key not in reader.dimensions}
+    return DimensionRecord(dimension, data_id, reader.plain(facts, trail))
+
+
+def _read_tasks(reader: GraphReader, value: object) -> None:
     for label, body in reader.mapping(value, ("tasks",)).items():
         trail: Trail = ("tasks", label)
         reader.named(label, trail, "task label")
         found = reader.document.mapping(body, trail, _TASK)
-        command, function = found.get("command"), found.get("function")
-        if (command is None) == (function is None):
+        if (found.get("command") is None) == (found.get("function") is None):
             raise reader.error(trail, "expected either 'command' or 'function'")
-        if command is not None:
-            words = reader.sequence(command, (*trail, "command"))
-            command = [reader.text(w, (*trail, "command", i)) for i, w in enumerate(words)]
         environment = reader.mapping(found.get("environment") or {}, (*trail, "environment"))
+        config = reader.mapping(found.get("config") or {}, (*trail, "config"))
         reader.tasks[label] = TaskCall(
-            command,
-            None if function is None else reader.text(function, (*trail, "function")),
-            reader.mapping(found.get("config") or {}, (*trail, "config")),
+            _read_command(reader, found.get("command"), (*trail, "command")),
+            _read_function(reader, found.get("function"), (*trail, "function")),
+            reader.plain(config, (*trail, "config")),
             {k: reader.text(v, (*trail, "environment", k)) for k, v in environment.items()},
         )
         reader.optional[label] = (
@@ -266,12 +201,34 @@ def _read_tasks(reader: _Reader, value: object) -> None:
         )
 
 
-def _read_optional(reader: _Reader, found: Mapping[str, Any], trail: Trail, key: str) -> set[str]:
+def _read_command(reader: GraphReader, value: object, trail: Trail) -> list[str] | None:
+    if value is None:
+        return None
+    words = [reader.text(w, (*trail, i)) for i, w in enumerate(reader.sequence(value, trail))]
+    if not words:
+        raise reader.error(trail, "expected a program and its arguments, found none")
+    return words
+
+
+def _read_function(reader: GraphReader, value: object, trail: Trail) -> str | None:
+    if value is None:
+        return None
+    text = reader.text(value, trail)
+    if not all(name.isidentifier() for name in text.replace(":", ".").split(".")) or (
+        text.count(":") != 1
+    ):
+        raise reader.error(trail, f"expected module:function, found {text!r}")
+    return text
+
+
+def _read_optional(
+    reader: GraphReader, found: Mapping[str, Any], trail: Trail, key: str
+) -> set[str]:
     rows = reader.sequence(found.get(key) or [], (*trail, key))
     return {reader.dataset_type(name, (*trail, key)).name for name in rows}
 
 
-def _read_existing(reader: _Reader, value: object) -> None:
+def _read_existing(reader: GraphReader, value: object) -> None:
     for index, body in enumerate(reader.sequence(value, ("inputs",))):
         trail: Trail = ("inputs", index)
         found = reader.document.mapping(body, trail, _INPUT)
@@ -286,29 +243,38 @@ def _read_existing(reader: _Reader, value: object) -> None:
         except InvalidNameError as error:
             raise reader.error((*trail, "key"), str(error)) from error
         reader.existing[key] = PredictedInput(
-            found.get("dataset_id") or derived_id("dataset", run, kind.name, data_id),
+            reader.optional_uuid(found.get("dataset_id"), (*trail, "dataset_id"))
+            or derived_id("dataset", run, kind.name, data_id),
             kind.name,
             data_id,
             run,
             reader.claim_path(run, kind, data_id, trail),
             key=object_key,
-            size_bytes=found.get("size_bytes"),
-            checksum=found.get("checksum"),
+            size_bytes=_read_size(reader, found.get("size_bytes"), (*trail, "size_bytes")),
+            checksum=_read_checksum(reader, found.get("checksum"), (*trail, "checksum")),
         )
 
 
-def _read_quanta(reader: _Reader, value: object) -> list[Quantum]:
+def _read_size(reader: GraphReader, value: object, trail: Trail) -> int | None:
+    if value is None or (type(value) is int and value >= 0):
+        return value
+    raise reader.error(trail, f"expected a number of bytes, found {value!r}")
+
+
+def _read_checksum(reader: GraphReader, value: object, trail: Trail) -> str | None:
+    if value is None or (isinstance(value, str) and _CHECKSUM.match(value)):
+        return value
+    raise reader.error(trail, f"expected sha256:<64 hex digits>, found {value!r}")
+
+
+def _read_quanta(reader: GraphReader, value: object) -> list[Quantum]:
     """Read in two passes, because a quantum may stand before the one that makes its inputs."""
     drafts = []
     seen: dict[str, int] = {}
     for index, body in enumerate(reader.sequence(value, ("quanta",))):
         trail: Trail = ("quanta", index)
         found = reader.document.mapping(body, trail, _QUANTUM)
-        label = found["task"]
-        if label not in reader.tasks:
-            raise reader.error(
-                (*trail, "task"), f"expected one of {sorted(reader.tasks)}, found {label!r}"
-            )
+        label = reader.one_of(found["task"], reader.tasks, (*trail, "task"))
         given = reader.mapping(found["data_id"], (*trail, "data_id"))
         known = [d for d in given if d in reader.dimensions]
         data_id = reader.data_id(given, known, (*trail, "data_id"))
@@ -327,7 +293,7 @@ def _read_quanta(reader: _Reader, value: object) -> list[Quantum]:
 
 
 def _datasets(
-    reader: _Reader, value: object, trail: Trail
+    reader: GraphReader, value: object, trail: Trail
 ) -> list[tuple[DatasetType, DataId, Trail]]:
     """The datasets under ``inputs`` or ``outputs``: type → data ID, or list of data IDs."""
     found = []
@@ -341,7 +307,7 @@ def _datasets(
 
 
 def _read_outputs(
-    reader: _Reader, value: object, label: str, quantum_id: str, trail: Trail
+    reader: GraphReader, value: object, label: str, quantum_id: str, trail: Trail
 ) -> list[PredictedOutput]:
     outputs = []
     for kind, data_id, place in _datasets(reader, value, (*trail, "outputs")):
@@ -364,7 +330,7 @@ def _read_outputs(
 
 
 def _read_inputs(
-    reader: _Reader, value: object, quantum: Quantum, trail: Trail
+    reader: GraphReader, value: object, quantum: Quantum, trail: Trail
 ) -> list[PredictedInput]:
     inputs: list[PredictedInput] = []
     optional = reader.optional[quantum.task_label][0]
@@ -402,7 +368,7 @@ def _derive_graph_id(run: str, quanta: list[Quantum]) -> str:
     return derived_id("graph", run, sorted(shape))
 
 
-def _check_no_cycle(reader: _Reader, graph: Graph) -> None:
+def _check_no_cycle(reader: GraphReader, graph: Graph) -> None:
     try:
         graph.sorter().prepare()
     except graphlib.CycleError as error:
@@ -410,4 +376,4 @@ def _check_no_cycle(reader: _Reader, graph: Graph) -> None:
         shown = " → ".join(f"{q.task_label} ({format_data_id(q.data_id)})" for q in around)
         raise reader.error(
             ("quanta",), f"the quanta depend on each other in a circle: {shown}"
-        ) from (error)
+        ) from error

@@ -56,7 +56,10 @@ def show_trail(trail: Trail) -> str:
     """A trail as people write it: ``quanta[3].inputs.raw: ``."""
     text = ""
     for step in trail:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif step:
+            text += f".{step}" if text else step
     return f"{text}: " if text else ""
 
 
@@ -68,16 +71,20 @@ def read_placed_yaml(path: Path) -> PlacedDocument:
     GraphError
         If it cannot be read, or is no YAML.
     """
+    document = PlacedDocument(str(path), None)
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+        if node is not None:
+            document.value = _build(node, (), document, yaml.SafeLoader(""))
     except (OSError, UnicodeDecodeError) as error:
         raise GraphError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise GraphError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from error
-    document = PlacedDocument(str(path), None)
-    if node is not None:
-        constructor = yaml.SafeLoader("")
-        document.value = _build(node, (), document, constructor)
+    except RecursionError as error:
+        raise GraphError(
+            f"{path}: expected a document of finite depth, found one that holds itself, or is "
+            "nested too deep"
+        ) from error
     return document
 
 
@@ -88,7 +95,7 @@ def _build(
     if isinstance(node, yaml.MappingNode):
         built: dict[object, Any] = {}
         for key_node, value_node in node.value:
-            key = constructor.construct_object(key_node, deep=True)
+            key = _key_of(key_node, trail, document, constructor)
             step = (*trail, str(key))
             if key in built:
                 document.lines[step] = key_node.start_mark.line + 1
@@ -97,4 +104,23 @@ def _build(
         return built
     if isinstance(node, yaml.SequenceNode):
         return [_build(n, (*trail, i), document, constructor) for i, n in enumerate(node.value)]
-    return constructor.construct_object(node)
+    return _scalar(node, trail, document, constructor)
+
+
+def _key_of(
+    node: yaml.Node, trail: Trail, document: PlacedDocument, constructor: yaml.SafeLoader
+) -> Any:
+    document.lines[*trail, ""] = node.start_mark.line + 1
+    if not isinstance(node, yaml.ScalarNode) or node.tag == "tag:yaml.org,2002:merge":
+        raise document.error((*trail, ""), "expected plain text as a key; << is not read")
+    return _scalar(node, (*trail, ""), document, constructor)
+
+
+def _scalar(
+    node: yaml.Node, trail: Trail, document: PlacedDocument, constructor: yaml.SafeLoader
+) -> Any:
+    try:
+        return constructor.construct_object(node)
+    except (yaml.YAMLError, ValueError) as error:
+        problem = getattr(error, "problem", None) or error
+        raise document.error(trail, f"expected a plain value, {problem}") from error
