@@ -158,10 +158,10 @@ def submit(
     from executor.submit.standings import counting_deltas
     from transfer_plugins.object_store import open_store
 
-    configuration = read_submit_configuration(config)
+    configuration = read_submit_configuration(config).with_endpoint(endpoint_url)
     found = read_graph_file(graph, run=run)
     job_url_prefix(datastore, found.run)
-    store = open_store(datastore, endpoint_url=endpoint_url)
+    store = open_store(datastore, endpoint_url=configuration.s3_endpoint_url or None)
     with progress_bar(error_console(), "job files", len(found.quanta)) as bar:
         publish_graph(found, store, extend=extend, on_job=lambda: bar.advance(bar.task_ids[0]))
     done = counting_deltas(store, found.run)
@@ -229,12 +229,12 @@ def rerun(
     from executor.submit.rerun import job_to_rerun, rerun_locally
     from transfer_plugins.object_store import open_store
 
-    store = open_store(datastore, endpoint_url=endpoint_url)
+    configuration = read_submit_configuration(config).with_endpoint(endpoint_url)
+    store = open_store(datastore, endpoint_url=configuration.s3_endpoint_url or None)
     mended = None if graph is None else read_graph_file(graph, run=run)
     job = job_to_rerun(store, run, quantum, mended)
     if pool:
         nodes = [Node.of_job(job)]
-        configuration = read_submit_configuration(config)
         submitted = submit_dag(nodes, run, datastore.rstrip("/"), configuration)
         _report_submitted(submitted, run, nodes, wait, as_json)
     python_path = Path.cwd() if graph is None else graph.parent.resolve()

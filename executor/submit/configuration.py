@@ -47,7 +47,10 @@ class SubmitConfiguration(
     merge_config: str = ""
     """Configuration file of ``registry-merge`` on the access point, which names the database."""
     s3_endpoint_url: str = ""
-    """Address of the S3 service as execution points reach it; AWS if empty."""
+    """Address of the S3 service, for execution points, submit and merge alike.
+
+    If empty, each machine takes what its own environment says, in the end AWS.
+    """
     max_idle: int = 1000
     """Idle jobs that DAGMan keeps in the queue."""
     max_starts: int = 8
@@ -72,6 +75,12 @@ class SubmitConfiguration(
         }
         top = {name: getattr(self, name) for name in Requests.__struct_fields__}
         return Requests(**{**top, **set_by_task})
+
+    def with_endpoint(self, endpoint_url: str | None) -> "SubmitConfiguration":
+        """The same with another address of the S3 service, if one is given."""
+        if not endpoint_url:
+            return self
+        return msgspec.structs.replace(self, s3_endpoint_url=endpoint_url)
 
     def worker_command(self) -> str:
         """Absolute path of ``quantum-exec`` on execution points."""

@@ -204,6 +204,8 @@ def merge_submit_file(
     words = ["merge", datastore, run]
     if configuration.merge_config:
         words += ["--config", configuration.merge_config]
+    if configuration.s3_endpoint_url:
+        words += ["--endpoint-url", configuration.s3_endpoint_url]
     variables = [f"{n}={environment[n]}" for n in _MERGE_VARIABLES if environment.get(n)]
     lines = {
         "universe": "local",
