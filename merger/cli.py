@@ -61,7 +61,7 @@ Endpoint = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Deltas read at once. (1 by default for file://, 16 for s3://)"),
+    typer.Option(min=1, help="Deltas read at once. (4 by default for file://, 16 for s3://)"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 

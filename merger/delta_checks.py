@@ -159,8 +159,8 @@ def _check_predicted(delta: Delta, key: str, predictions: Predictions) -> None:
 def _check_rows(delta: Delta, key: str) -> None:
     """Look for what a primary key would refuse, and for times that are none."""
     rows = delta.rows
-    # Most deltas have none of these or one, and need not be looked at.
-    if len(rows.dataset) > 1:
+    # The first look is cheap, and mostly the last.
+    if len({row.dataset_type for row in rows.dataset}) != len(rows.dataset):
         claims = ((r.dataset_type, canonical(r.data_id)) for r in rows.dataset)
         _check_unique(claims, "dataset type and data ID", key)
     if len(rows.dimension_record) > 1:
@@ -168,7 +168,8 @@ def _check_rows(delta: Delta, key: str) -> None:
         _check_unique(claims, "dimension and data ID", key)
     if len(rows.metric) > 1:
         _check_unique((r.name for r in rows.metric), "metric", key)
-    _check_unique((i.dataset_id for i in delta.inputs), "input", key)
+    if len({read.dataset_id for read in delta.inputs}) != len(delta.inputs):
+        _check_unique((read.dataset_id for read in delta.inputs), "input", key)
     for text in (delta.started, delta.finished):
         parse_time(text, key)
 

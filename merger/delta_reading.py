@@ -2,9 +2,12 @@
 """Reading deltas: which are there, which the ledger lacks, and batches of them, read ahead."""
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from merger.delta_checks import BadDelta, BadDeltaError, GoodDelta, check_delta
@@ -13,11 +16,16 @@ from registry import names
 from registry.errors import NewerFormatError
 from transfer_plugins.object_store import DirectoryObjectStore, ObjectNotFoundError, ObjectStore
 
-# A local file is read faster than a thread is told to; S3 answers many requests at once.
-_THREADS_FOR_FILES = 1
+# Threads help with files that are not in memory; S3 answers many requests at once.
+_THREADS_FOR_FILES = 4
 _THREADS_FOR_S3 = 16
 
+# A file is read faster than a thread is told to, so each is told several; and still all threads
+# have some if there are few.
+_KEYS_AT_ONCE = 32
+
 T = TypeVar("T")
+Contents = list[tuple[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +75,9 @@ def read_batches(
     Parameters
     ----------
     batch_size
-        Keys in one batch.
+        Keys in one batch; fewer in the first.
     threads
-        Objects read at once; by default one for ``file://`` and 16 for S3.
+        Objects read at once; by default 4 for ``file://`` and 16 for S3.
 
     Raises
     ------
@@ -80,33 +88,43 @@ def read_batches(
         is_local = isinstance(store, DirectoryObjectStore)
         threads = _THREADS_FOR_FILES if is_local else _THREADS_FOR_S3
 
-    def read(key: str) -> tuple[str, bytes] | None:
-        try:
-            return key, store.get(key)
-        except ObjectNotFoundError:
-            return None
-
     with ThreadPoolExecutor(threads, "read-delta") as pool:
-        for batch in _batched(keys, batch_size):
-            contents = map(read, batch) if threads == 1 else pool.map(read, batch)
-            yield _check_all(contents, predictions)
+        # The next batch is being read while one is checked.
+        reading: deque[Iterator[Contents]] = deque()
+        for batch in _growing(keys, batch_size):
+            n_keys = max(1, min(_KEYS_AT_ONCE, len(batch) // (threads * 4)))
+            reading.append(pool.map(partial(_read, store), _batched(batch, n_keys)))
+            if len(reading) > 1:
+                yield _check_all(reading.popleft(), predictions)
+        if reading:
+            yield _check_all(reading.popleft(), predictions)
 
 
-def _check_all(
-    contents: Iterable[tuple[str, bytes] | None], predictions: Predictions
-) -> ReadDeltas:
+def _read(store: ObjectStore, keys: Iterable[str]) -> Contents:
+    contents = []
+    for key in keys:
+        with suppress(ObjectNotFoundError):
+            contents.append((key, store.get(key)))
+    return contents
+
+
+def _check_all(parts: Iterable[Contents], predictions: Predictions) -> ReadDeltas:
     found = ReadDeltas()
-    for content in contents:
-        if content is None:
-            continue
-        key, delta = content
+    for key, content in itertools.chain.from_iterable(parts):
         try:
-            found.good.append(check_delta(delta, key, predictions))
+            found.good.append(check_delta(content, key, predictions))
         except BadDeltaError as error:
             found.bad.append(BadDelta(key, error.reason, str(error)))
         except NewerFormatError:
             found.newer.append(key)
     return found
+
+
+def _growing(keys: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Make batches, the first a quarter, so that the database has something to do soon."""
+    remaining = iter(keys)
+    yield from itertools.islice(_batched(remaining, max(1, size // 4)), 1)
+    yield from _batched(remaining, size)
 
 
 def _batched(keys: Iterable[str], size: int) -> Iterator[list[str]]:

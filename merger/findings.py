@@ -25,6 +25,8 @@ class FindingKind(enum.StrEnum):
     """The row of a quantum is missing, or names another attempt or status than its deltas."""
     ATTEMPT_DIFFERS = "attempt_differs"
     """The row of an attempt is missing or has another status, or its rows are not all there."""
+    DIMENSION_DIFFERS = "dimension_differs"
+    """A dimension record is missing, or is not the one that stays of all that were brought."""
     DATASET_MISSING = "dataset_missing"
     """The attempt that counts made a dataset, and the registry does not have it."""
     DATASET_UNEXPECTED = "dataset_unexpected"

@@ -32,6 +32,8 @@ class RegistryRows:
     """Status and attempt that counts."""
     attempts: dict[str, tuple[str, bool, int, int, int]]
     """Status, superseded, and numbers of inputs, metrics and dimension records."""
+    dimensions: list[tuple[str, dict[str, Any], str, str | None]]
+    """Dimension, data ID, record as brought and as it is, of those that are not as brought."""
     datasets: dict[str, Side]
     conflicts: list[RecordedSide]
     quarantine: dict[str, tuple[str, str]]
@@ -45,10 +47,12 @@ class RegistryRows:
 def read_rows(cursor: Cursor, run: str) -> RegistryRows:
     """Read everything that the registry has of a RUN."""
     ledger = _by_id(cursor, statements.READ_LEDGER, run)
-    datasets = cursor.execute(statements.READ_DATASETS, (run,))
     return RegistryRows(
         ledger=ledger,
-        datasets={row[0]: side_from_row(row) for row in datasets},
+        dimensions=cursor.execute(statements.READ_DIFFERING_DIMENSIONS, (run,)).fetchall(),
+        datasets={
+            row[0]: side_from_row(row) for row in cursor.execute(statements.READ_DATASETS, (run,))
+        },
         quanta=_by_id(cursor, statements.READ_QUANTA, run),
         attempts=_by_id(cursor, statements.READ_ATTEMPTS, run),
         conflicts=_read_conflicts(cursor, run, ledger),

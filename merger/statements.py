@@ -81,7 +81,6 @@ STAGE_BATCH = """
 CREATE TEMPORARY TABLE staged_ledger (LIKE merged_attempt) ON COMMIT DROP;
 CREATE TEMPORARY TABLE staged_quantum (LIKE quantum) ON COMMIT DROP
 """
-STAGE_DATASETS = "CREATE TEMPORARY TABLE staged_dataset (LIKE dataset) ON COMMIT DROP"
 STAGE_DIMENSIONS = """
 CREATE TEMPORARY TABLE staged_dimension
     (dimension text, data_id jsonb, attempt_id uuid, record jsonb) ON COMMIT DROP
@@ -124,10 +123,13 @@ WHERE q.quantum_id = s.quantum_id
   AND (s.status = 'successful', s.attempt_id) > (q.status = 'successful', q.attempt_id)
 """
 
-# Insert datasets; the number of rows says whether any key was taken.
-INSERT_DATASETS = """
-INSERT INTO dataset SELECT * FROM staged_dataset ORDER BY dataset_id ON CONFLICT DO NOTHING
+# Is any conflict about datasets on record?
+HAS_DATASET_CONFLICTS = """
+SELECT EXISTS (SELECT FROM merge_conflict WHERE table_name = 'dataset')
 """
+
+# Stage datasets, to compare them with recorded conflicts.
+STAGE_DATASETS = "CREATE TEMPORARY TABLE staged_dataset (LIKE dataset) ON COMMIT DROP"
 
 # Does a dataset of this batch claim a key that some conflict is about?
 TOUCHES_DATASET_CONFLICT = """
@@ -280,6 +282,15 @@ LEFT JOIN (SELECT attempt_id, count(*) AS n FROM quantum_input GROUP BY 1) i USI
 LEFT JOIN (SELECT attempt_id, count(*) AS n FROM metric GROUP BY 1) m USING (attempt_id)
 LEFT JOIN (SELECT attempt_id, count(*) AS n FROM dimension_source GROUP BY 1) d USING (attempt_id)
 WHERE l.run = %s
+"""
+
+# Dimension records that attempts of a RUN brought, and that are not there or less than brought.
+READ_DIFFERING_DIMENSIONS = """
+SELECT s.dimension, s.data_id, max(s.record::text COLLATE "C"), max(d.record::text)
+FROM merged_attempt l JOIN dimension_source s USING (attempt_id)
+LEFT JOIN dimension_record d USING (dimension, data_id)
+WHERE l.run = %s AND (d.record IS NULL OR d.record::text COLLATE "C" < s.record::text)
+GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 # Datasets of a RUN with their datastore records.

@@ -64,6 +64,7 @@ def verify_run(
         progress.advance(batch.n_keys)
     report.add(compare_ledger(rows, by_attempt))
     report.add(compare_quanta(rows, expected))
+    report.add(_compare_dimensions(rows))
     report.add(compare_datasets(rows, expected))
     sizes = list_datasets(store, run)
     report.add(compare_objects(sizes, run, rows, expected))
@@ -75,6 +76,12 @@ def verify_run(
     report.n_quanta, report.n_objects = len(predicted), len(sizes)
     report.wall_s = time.monotonic() - began
     return report
+
+
+def _compare_dimensions(rows: RegistryRows) -> Iterator[Finding]:
+    for dimension, data_id, brought, found in rows.dimensions:
+        key = f"{dimension} {canonical(data_id)}"
+        yield Finding(FindingKind.DIMENSION_DIFFERS, None, key, brought, found or "no row")
 
 
 def _recorded(rows: RegistryRows, listed: Collection[str]) -> Iterator[Finding]:
