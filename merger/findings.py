@@ -26,7 +26,7 @@ class FindingKind(enum.StrEnum):
     ATTEMPT_DIFFERS = "attempt_differs"
     """The row of an attempt is missing or has another status, or its rows are not all there."""
     DIMENSION_DIFFERS = "dimension_differs"
-    """A dimension record is missing, or is not the one that stays of all that were brought."""
+    """A dimension record is missing, or is not as brought and no conflict is recorded."""
     DATASET_MISSING = "dataset_missing"
     """The attempt that counts made a dataset, and the registry does not have it."""
     DATASET_UNEXPECTED = "dataset_unexpected"

@@ -284,12 +284,16 @@ LEFT JOIN (SELECT attempt_id, count(*) AS n FROM dimension_source GROUP BY 1) d 
 WHERE l.run = %s
 """
 
-# Dimension records that attempts of a RUN brought, and that are not there or less than brought.
+# Dimension records that attempts of a RUN brought, if other ones are there and no conflict says so.
 READ_DIFFERING_DIMENSIONS = """
 SELECT s.dimension, s.data_id, max(s.record::text COLLATE "C"), max(d.record::text)
 FROM merged_attempt l JOIN dimension_source s USING (attempt_id)
 LEFT JOIN dimension_record d USING (dimension, data_id)
-WHERE l.run = %s AND (d.record IS NULL OR d.record::text COLLATE "C" < s.record::text)
+WHERE l.run = %s AND (d.record IS NULL OR d.record <> s.record) AND NOT EXISTS (
+    SELECT FROM merge_conflict c
+    WHERE d.record IS NOT NULL AND c.table_name = 'dimension_record'
+      AND c.content->>'dimension' = s.dimension AND c.content->'data_id' = s.data_id
+)
 GROUP BY 1, 2 ORDER BY 1, 2
 """
 
