@@ -6,26 +6,35 @@ what the delta carries, and the delta takes it from nowhere else.
 """
 
 import importlib.resources
-import json
 import math
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
 from registry.delta import AddedRows, DatasetRow, DatastoreRow, MetricRow, ReadInput
-from registry.errors import QuantumExecError
+from registry.errors import FormatError, QuantumExecError
 from registry.job import Job
-from registry.model import DataId, DimensionRecord
-from registry.typed_json import canonical
+from registry.model import DataId, DimensionRecord, format_data_id
+from registry.typed_json import canonical, load
 
 Row = tuple[object, ...]
 Snapshot = dict[str, set[Row]]
 
-_TABLES = ("run", "dataset_type", "dimension_record", "dataset", "datastore_record", "metric")
+_COLUMNS = {
+    "run": ("run",),
+    "dataset_type": ("dataset_type", "dimensions", "storage_class"),
+    "dimension_record": ("dimension", "data_id", "record"),
+    "dataset": ("dataset_id", "run", "dataset_type", "data_id", "quantum_id", "attempt_id"),
+    "datastore_record": ("dataset_id", "object_key", "size_bytes", "checksum", "storage_class"),
+    "metric": ("attempt_id", "name", "value"),
+}
+"""Tables and columns of ``private_registry.sql``; a test keeps the two equal."""
 # The task may add rows to these, and to no others.
 _WRITABLE = frozenset({"dimension_record", "dataset", "datastore_record", "metric"})
 _BUSY_TIMEOUT_S = 30.0
+_MAX_JSON_DEPTH = 100
 
 
 class PrivateRegistryError(QuantumExecError):
@@ -95,9 +104,19 @@ def _seeds(job: Job, inputs: Iterable[ReadInput]) -> dict[str, list[Row]]:
 
 def _read_all(connection: sqlite3.Connection, path: Path) -> Snapshot:
     try:
-        return {table: set(connection.execute(f"SELECT * FROM {table}")) for table in _TABLES}
+        return {table: _read_table(connection, table) for table in _COLUMNS}
     except sqlite3.Error as error:
         raise PrivateRegistryError(f"private registry {path.name}: {error}") from error
+
+
+def _read_table(connection: sqlite3.Connection, table: str) -> set[Row]:
+    rows = connection.execute(f"SELECT * FROM {table}")
+    columns = tuple(column[0] for column in rows.description)
+    if columns != _COLUMNS[table]:
+        raise PrivateRegistryError(
+            f"table {table}: expected columns {_COLUMNS[table]}, found {columns}"
+        )
+    return set(rows)
 
 
 def added_rows(path: Path, seeded: Snapshot, job: Job, attempt_id: str) -> AddedRows:
@@ -116,9 +135,11 @@ def added_rows(path: Path, seeded: Snapshot, job: Job, attempt_id: str) -> Added
             found = _read_all(connection, path)
     except sqlite3.Error as error:
         raise PrivateRegistryError(f"private registry {path.name}: {error}") from error
-    for table in _TABLES:
+    for table in _COLUMNS:
         _check_seeds(table, seeded[table], found[table])
-    added = {table: _ordered(found[table] - seeded[table]) for table in _TABLES}
+    added = {table: _ordered(found[table] - seeded[table]) for table in _COLUMNS}
+    if added["dimension_record"]:
+        _check_one_record_each(found["dimension_record"])
     return AddedRows(
         [_dataset_row(row, job, attempt_id) for row in added["dataset"]],
         [_datastore_row(row) for row in added["datastore_record"]],
@@ -145,6 +166,23 @@ def _check_seeds(table: str, seeded: set[Row], found: set[Row]) -> None:
             f"table {table}: expected no rows from the task, found {added!r}; what is in it is "
             "fixed when the graph is made"
         )
+
+
+def _check_one_record_each(rows: set[Row]) -> None:
+    """Refuse a second record of the same data ID, in another spelling of its JSON.
+
+    To SQLite they are two keys; the merger would refuse the whole attempt.
+    """
+    records = [_dimension_row(row) for row in rows]
+    counts = Counter(
+        (r.dimension, format_data_id(dict(sorted(r.data_id.items())))) for r in records
+    )
+    for (dimension, data_id), number in counts.items():
+        if number > 1:
+            raise PrivateRegistryError(
+                f"table dimension_record: expected one record of {dimension} ({data_id}), found "
+                f"{number}, in different spellings of its JSON"
+            )
 
 
 def _dataset_row(row: Row, job: Job, attempt_id: str) -> DatasetRow:
@@ -181,22 +219,27 @@ def _datastore_row(row: Row) -> DatastoreRow:
 def _dimension_row(row: Row) -> DimensionRecord:
     dimension, data_id, record = row
     facts = _json_object("dimension_record", "record", record)
-    if not isinstance(dimension, str) or not dimension:
+    if not _is_name(dimension):
         raise PrivateRegistryError(
             f"table dimension_record: expected the name of a dimension, found {dimension!r}"
         )
-    return DimensionRecord(dimension, _data_id("dimension_record", data_id), facts)
+    return DimensionRecord(str(dimension), _data_id("dimension_record", data_id), facts)
 
 
 def _metric_row(row: Row, attempt_id: str) -> MetricRow:
     row_attempt, name, value = row
     is_number = isinstance(value, int | float) and math.isfinite(value)
-    if row_attempt != attempt_id or not isinstance(name, str) or not is_number:
+    if row_attempt != attempt_id or not _is_name(name) or not is_number:
         raise PrivateRegistryError(
             f"table metric: expected a name and a finite number for attempt {attempt_id}, "
             f"found {row!r}"
         )
-    return MetricRow(name, float(value))  # type: ignore[arg-type]
+    return MetricRow(str(name), float(value))  # type: ignore[arg-type]
+
+
+def _is_name(value: object) -> bool:
+    """Whether a value is a text that PostgreSQL takes as a name."""
+    return isinstance(value, str) and value != "" and "\0" not in value
 
 
 def _data_id(table: str, text: object) -> DataId:
@@ -210,16 +253,28 @@ def _data_id(table: str, text: object) -> DataId:
 
 
 def _json_object(table: str, column: str, text: object) -> dict[str, object]:
+    place = f"table {table}, column {column}"
+    if not isinstance(text, str):
+        raise PrivateRegistryError(f"{place}: expected a JSON object, found {text!r}")
     try:
-        value = json.loads(text, parse_constant=_refuse_constant) if isinstance(text, str) else None
-    except ValueError:
-        value = None
+        value = load(text, place)
+    except FormatError as error:
+        raise PrivateRegistryError(str(error)) from error
     if not isinstance(value, dict):
-        raise PrivateRegistryError(
-            f"table {table}: expected a JSON object in column {column}, found {text!r}"
-        )
+        raise PrivateRegistryError(f"{place}: expected a JSON object, found {text!r}")
+    _check_storable(value, place, _MAX_JSON_DEPTH)
     return value
 
 
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON")
+def _check_storable(value: object, place: str, depth: int) -> None:
+    """Refuse what is JSON, but what PostgreSQL does not take; better here than at the merge."""
+    if depth == 0:
+        raise PrivateRegistryError(f"{place}: expected at most {_MAX_JSON_DEPTH} nested levels")
+    if isinstance(value, str) and "\0" in value:
+        raise PrivateRegistryError(f"{place}: expected text without NUL, found {value!r}")
+    if isinstance(value, dict):
+        for key in value:
+            _check_storable(key, place, depth)
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_storable(inner, place, depth - 1)

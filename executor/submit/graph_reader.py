@@ -12,7 +12,7 @@ from registry import names
 from registry.errors import InvalidNameError
 from registry.job import PredictedInput, PredictedOutput, TaskCall
 from registry.model import DataId, DatasetType, check_identifier
-from registry.typed_json import canonical
+from registry.typed_json import canonical, load
 
 DatasetKey = tuple[str, str]
 """Dataset type and canonical data ID: what names a dataset within a graph."""
@@ -71,9 +71,11 @@ class GraphReader:
     def plain(self, value: dict[str, Any], trail: Trail) -> dict[str, Any]:
         """Values that JSON has, so that a worker reads what the file says."""
         try:
-            canonical(value)
+            is_same = load(canonical(value), "value") == value
         except (TypeError, ValueError) as error:
             raise self.error(trail, f"expected plain values, {error}") from error
+        if not is_same:
+            raise self.error(trail, "expected text as keys, found numbers or others")
         return value
 
     def mapping(self, value: object, trail: Trail) -> dict[str, Any]:
