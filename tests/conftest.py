@@ -1,4 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Only lists the fixture modules, one per service."""
 
-pytest_plugins = ["tests.fix_merge", "tests.fix_pool", "tests.fix_postgres", "tests.fix_s3"]
+pytest_plugins = [
+    "tests.fix_hypothesis",
+    "tests.fix_merge",
+    "tests.fix_pool",
+    "tests.fix_postgres",
+    "tests.fix_proxy",
+    "tests.fix_s3",
+]
