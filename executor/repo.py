@@ -8,6 +8,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +24,7 @@ from registry.typed_json import canonical
 
 
 class RepoError(QuantumExecError, LookupError):
-    """A task asked for a dataset or record that its quantum does not have."""
+    """A task asked for what its quantum does not have, or gave what cannot be kept."""
 
     error_type = "repo"
 
@@ -97,7 +98,9 @@ class Repo:
         self._storage_class(found).write(value, path)
 
     def metric(self, name: str, value: float) -> None:
-        """Report a number; it reaches the central registry with this attempt."""
+        """Report a finite number; it reaches the central registry with this attempt."""
+        if not math.isfinite(value):
+            raise RepoError(f"metric {name!r}: expected a finite number, found {value!r}")
         with closing(private_registry.connect(self.registry_path)) as connection, connection:
             connection.execute(
                 "INSERT OR REPLACE INTO metric VALUES (?, ?, ?)",

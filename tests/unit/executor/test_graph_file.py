@@ -208,6 +208,7 @@ ERRORS: list[tuple[tuple[str | int, ...], object, str]] = [
         "tasks.count.command: expected a program and its arguments",
     ),
     (("tasks", "count", "command", 1), 7, "tasks.count.command[1]: expected text, found 7"),
+    (("tasks", "count", "config", "x"), {1: 2}, "tasks.count.config: expected text as keys"),
     (("tasks", "count", "config"), [1], "tasks.count.config: expected a mapping"),
     (("tasks", "count", "config", "x"), math.inf, "tasks.count.config: expected plain values"),
     (

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The repo object: what a task sees of its quantum."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from executor import private_registry
+from executor.repo import Repo, RepoError
+from executor.storage_classes import UnknownStorageClassError
+from registry import names
+from registry.delta import MetricRow, ReadInput
+from registry.job import TaskCall
+from registry.model import DatasetRef, DatasetType, DimensionRecord
+from tests.samples import (
+    ATTEMPT_ID,
+    CALEXP_ID,
+    DATA_ID,
+    QUANTUM_ID,
+    RAW_CONTENT,
+    RAW_ID,
+    RAW_KEY,
+    RUN,
+    make_input,
+    make_job,
+    make_output,
+)
+
+OTHER_ID = "other"
+JOB = make_job(
+    task=TaskCall(function="m:f", config={"gain": 1.5}),
+    inputs=[make_input(), make_input(dataset_id=OTHER_ID, path="raw/other", optional=True)],
+    outputs=[make_output(), make_output(dataset_id="second", path=f"{RUN}/second")],
+)
+READ = [ReadInput(RAW_ID, None, RAW_KEY, 1, "sha256:00")]
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    """A repo with one input that is there, and one optional one that is not."""
+    private_registry.create(tmp_path / names.PRIVATE_REGISTRY, JOB, READ)
+    path = tmp_path / "repo" / make_input().path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(RAW_CONTENT)
+    return Repo(JOB, ATTEMPT_ID, tmp_path)
+
+
+def test_who_one_is(repo: Repo) -> None:
+    assert (repo.run, repo.task_label, repo.data_id) == (RUN, "calibrate", DATA_ID)
+    assert (repo.quantum_id, repo.attempt_id) == (QUANTUM_ID, ATTEMPT_ID)
+    assert repo.config["gain"] == 1.5
+    assert repo.log.name == "calibrate"
+
+
+def test_inputs_that_are_there(repo: Repo) -> None:
+    ref = DatasetRef(RAW_ID, "raw", DATA_ID, "raw/all")
+    assert repo.input_refs("raw") == [ref]
+    assert repo.input_ref("raw") == ref
+    assert repo.get("raw") == repo.get(ref) == RAW_CONTENT
+
+
+def test_several_inputs_are_read_by_their_refs(repo: Repo) -> None:
+    refs = [DatasetRef(i.dataset_id, "raw", DATA_ID, i.run) for i in JOB.inputs]
+    repo.path(refs[1]).write_bytes(b"other")
+    assert repo.input_refs("raw") == refs
+    assert repo.get(refs[1]) == b"other"
+    with pytest.raises(RepoError, match="input 'raw': expected exactly one dataset, found 2"):
+        repo.get("raw")
+
+
+def test_no_input_at_all_is_told(repo: Repo) -> None:
+    repo.path(repo.input_ref("raw")).unlink()
+    assert repo.input_refs("raw") == []
+    with pytest.raises(RepoError, match="input 'raw': expected exactly one dataset, found 0"):
+        repo.get("raw")
+
+
+def test_outputs(repo: Repo, tmp_path: Path) -> None:
+    first, second = repo.output_refs("calexp")
+    assert first == DatasetRef(CALEXP_ID, "calexp", DATA_ID, RUN)
+    repo.put(b"1", first)
+    repo.put(b"2", second)
+    assert (tmp_path / "repo" / make_output().path).read_bytes() == b"1"
+    assert repo.path(second).read_bytes() == b"2"
+    with pytest.raises(RepoError, match="output 'calexp': expected exactly one dataset, found 2"):
+        repo.put(b"3", "calexp")
+
+
+def test_single_output_is_written_by_its_type(tmp_path: Path) -> None:
+    repo = Repo(make_job(), ATTEMPT_ID, tmp_path)
+    repo.put(b"pixels", "calexp")
+    assert repo.path(repo.output_ref("calexp")).read_bytes() == b"pixels"
+
+
+@pytest.mark.parametrize("dataset_type", ["calexp", "nothing"])
+def test_type_that_is_no_input_is_told(repo: Repo, dataset_type: str) -> None:
+    with pytest.raises(RepoError, match=rf"input '{dataset_type}': expected one of \['raw'\] for"):
+        repo.get(dataset_type)
+
+
+def test_foreign_ref_is_told(repo: Repo) -> None:
+    foreign = DatasetRef("x", "raw", {"exposure": 9}, RUN)
+    for action in (repo.get, repo.path):
+        with pytest.raises(RepoError, match=r"raw \(exposure=9\): expected an input or output of"):
+            action(foreign)
+
+
+def test_input_is_not_written(repo: Repo) -> None:
+    with pytest.raises(RepoError, match="raw: expected an output to write, found an input"):
+        repo.put(b"x", repo.input_ref("raw"))
+    assert repo.get("raw") == RAW_CONTENT
+
+
+def test_type_without_reader_is_told(tmp_path: Path) -> None:
+    kind = DatasetType("calexp", ["exposure", "detector"], "Parquet", ".parquet")
+    repo = Repo(make_job(dataset_types=[kind, *JOB.dataset_types[1:]]), ATTEMPT_ID, tmp_path)
+    with pytest.raises(UnknownStorageClassError, match="found 'Parquet'"):
+        repo.put(b"x", "calexp")
+
+
+def test_records_are_read(repo: Repo) -> None:
+    assert repo.dimension_record("exposure") == {"airmass": 1.25}
+    assert repo.dimension_record("exposure", {"exposure": 0}) == {"airmass": 1.25}
+    for data_id in ({"exposure": 1}, {}, {"detector": 1}):
+        with pytest.raises(RepoError, match="dimension 'exposure': expected a record for"):
+            repo.dimension_record("exposure", dict(data_id))
+
+
+def test_what_is_reported_comes_out(tmp_path: Path) -> None:
+    path = tmp_path / names.PRIVATE_REGISTRY
+    seeded = private_registry.create(path, JOB, READ)
+    repo = Repo(JOB, ATTEMPT_ID, tmp_path)
+    repo.metric("n_stars", 3)
+    repo.metric("n_stars", 4)
+    repo.add_dimension_record("star", {"star": 7}, {"mag": 17.5})
+    rows = private_registry.added_rows(path, seeded, JOB, ATTEMPT_ID)
+    assert rows.metric == [MetricRow("n_stars", 4.0)]
+    assert rows.dimension_record == [DimensionRecord("star", {"star": 7}, {"mag": 17.5})]
+    assert repo.dimension_record("star", {"star": 7}) == {"mag": 17.5}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_metric_that_is_no_number_is_refused_at_once(repo: Repo, value: float) -> None:
+    with pytest.raises(RepoError, match="metric 'seeing': expected a finite number"):
+        repo.metric("seeing", value)
+
+
+def test_record_twice_is_refused_at_once(repo: Repo) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        repo.add_dimension_record("exposure", {"exposure": 0}, {"airmass": 2})
