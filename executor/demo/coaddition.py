@@ -99,14 +99,14 @@ def coadd_warps(warps: Array, sky_sigmas: Array) -> Coadd:
 
 
 def _outliers(images: Array, variances: Array, is_known: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels far from the median of all exposures.
+    """Pixels far from the median of all exposures, by the noise of both.
 
     Of an even number the lower of the two in the middle is taken, because cosmic rays only add.
     """
-    ordered = np.sort(np.where(is_known, images, np.inf), axis=0)
-    n_known = is_known.sum(axis=0)
-    middle = np.take_along_axis(ordered, np.maximum(n_known - 1, 0)[None] // 2, axis=0)[0]
-    middle = np.where(n_known > 0, middle, 0.0)
-    tolerance = _CLIP_SIGMAS * np.sqrt(np.where(is_known, variances, 0.0))
-    tolerance = tolerance + _CLIP_SHARE * np.maximum(middle, 0.0)
-    return np.asarray(np.abs(images - middle) > tolerance)
+    order = np.argsort(np.where(is_known, images, np.inf), axis=0, kind="stable")
+    last = np.maximum(is_known.sum(axis=0) - 1, 0)
+    place = np.take_along_axis(order, last[None] // 2, axis=0)
+    middle = np.take_along_axis(images, place, axis=0)
+    noise = np.where(is_known, variances, 0.0)
+    tolerance = _CLIP_SIGMAS * np.sqrt(noise + np.take_along_axis(noise, place, axis=0))
+    return np.asarray(np.abs(images - middle) > tolerance + _CLIP_SHARE * np.maximum(middle, 0.0))
