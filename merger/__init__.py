@@ -8,10 +8,11 @@
                         (a thread, one batch ahead)                            (one connection)
 
 A batch goes one of two ways. The *plain* way holds a shared lock, COPYs, and stops as soon as it
-meets anything that could depend on what other attempts brought: a claimed key, a superseded
-attempt. Then the batch is rolled back and goes the *careful* way, alone in the registry, where
-every row that has to do with it is looked at and the outcome follows from content only. So the
-plain way stays fast and simple, and the careful one needs no thought about concurrency.
+meets anything that could depend on what other attempts brought: a key that is taken, an attempt
+that it supersedes. Then the batch is rolled back and goes the *careful* way, alone in the
+registry, where every row that has to do with it is looked at and the outcome follows from content
+only. So the plain way stays fast and simple, and the careful one needs no thought about
+concurrency.
 
 =====================  ========================================================================
 module                 subject
@@ -20,21 +21,29 @@ module                 subject
 `settings`             options, environment and configuration file; no password in arguments
 `exit_codes`           what the exit code of a command says
 `reports`              tables for people, JSON for programs, the progress bar
+`progress`             how far a merge or verify is, told to whoever shows it
 `central_registry`     connection, transactions, and which errors are worth another try
 `schema`               creating and upgrading the tables (Alembic, in `migrations`)
-`statements`           all SQL, one line of purpose each
+`statements`           all SQL of the merge, one line of purpose each
+`merge`                the whole act: `merge.merge_run`
 `predictions`          graph records and predicted quanta of a RUN
 `structs`              msgspec twins of the dataclasses in `registry`, decoded several times faster
 `delta_reading`        listing, concurrent reading, batches
 `delta_checks`         which deltas are good, and the reasons why others are not
+`quarantine`           bad deltas of a RUN, and how they leave the quarantine again
 `collation`            deltas to Arrow tables, in insert order
+`uuid_arrays`          UUIDs as Arrow arrays
 `copy_format`          Arrow tables to PostgreSQL's binary COPY format
 `insertion`            one batch in one transaction
+`dimension_conflicts`  dimension records on which attempts agree, or do not
 `dataset_conflicts`    the careful way for datasets: superseded attempts and conflicts
-`dimension_conflicts`  the same for dimension records
-`quarantine`           bad deltas, their reasons, and how they leave again
-`merge`                the whole act: `merge.merge_run`
-`verification`         comparing registry, deltas and bucket
+`conflict_records`     the table of conflicts
+`verification`         verify: registry, deltas and bucket compared
+`verify_statements`    all SQL of verify
+`registry_rows`        what the registry says about a RUN, for verify
+`registry_comparison`  deltas against the registry, for verify
+`bucket_comparison`    the registry against the objects in the bucket, for verify
+`findings`             what verify tells: differences and notes
 =====================  ========================================================================
 
 Never imports `executor`: the two meet only in a delta.

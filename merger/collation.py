@@ -3,20 +3,19 @@
 
 import datetime
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 from merger.delta_checks import GoodDelta
+from merger.uuid_arrays import UUID, repeated_uuids, uuid_array
 from registry.attempt import AttemptStatus
 from registry.delta import Delta
 from registry.model import DimensionRecord
 from registry.typed_json import canonical
 
 # The Arrow type decides how `copy_format` writes a column.
-UUID = pa.binary(16)
 TEXT = pa.string()
 JSON = pa.binary()
 TIME = pa.timestamp("us", tz="UTC")
@@ -176,7 +175,7 @@ def _attempts(deltas: Sequence[Delta], counting: Collection[str]) -> pa.Table:
 def _inputs(deltas: Sequence[Delta]) -> pa.Table:
     return _table(
         "quantum_input",
-        _repeated([d.attempt_id for d in deltas], [len(d.inputs) for d in deltas]),
+        repeated_uuids([d.attempt_id for d in deltas], [len(d.inputs) for d in deltas]),
         [i.dataset_id for d in deltas for i in d.inputs],
         [i.attempt_id for d in deltas for i in d.inputs],
         [i.key for d in deltas for i in d.inputs],
@@ -188,7 +187,7 @@ def _inputs(deltas: Sequence[Delta]) -> pa.Table:
 def _metrics(deltas: Sequence[Delta]) -> pa.Table:
     return _table(
         "metric",
-        _repeated([d.attempt_id for d in deltas], [len(d.rows.metric) for d in deltas]),
+        repeated_uuids([d.attempt_id for d in deltas], [len(d.rows.metric) for d in deltas]),
         [m.name for d in deltas for m in d.rows.metric],
         [m.value for d in deltas for m in d.rows.metric],
     )
@@ -222,8 +221,8 @@ def _datasets(deltas: Sequence[Delta]) -> pa.Table:
         [d.run for d in deltas for _ in d.rows.dataset],
         [r.dataset_type for d in deltas for r in d.rows.dataset],
         [_encode(r.data_id) for d in deltas for r in d.rows.dataset],
-        _repeated([d.quantum_id for d in deltas], counts),
-        _repeated([d.attempt_id for d in deltas], counts),
+        repeated_uuids([d.quantum_id for d in deltas], counts),
+        repeated_uuids([d.attempt_id for d in deltas], counts),
     )
 
 
@@ -262,41 +261,3 @@ def _table(name: str, *columns: list[Any] | pa.Array) -> pa.Table:
         for field, values in zip(schema, columns, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
-
-
-_NIL = "00000000-0000-0000-0000-000000000000"
-
-
-def uuid_array(texts: Sequence[str | None]) -> pa.Array:
-    """Return UUIDs as 16 bytes each; None stays null.
-
-    All are decoded at once, as one string of digits: one by one takes ten times as long.
-
-    Raises
-    ------
-    ValueError
-        If one is not a UUID in its canonical form, lower case with hyphens.
-    """
-    n_rows, validity = len(texts), None
-    filled = cast(Sequence[str], texts)
-    if None in texts:
-        filled = [text or _NIL for text in texts]
-        is_valid = np.fromiter((text is not None for text in texts), bool, n_rows)
-        validity = pa.array(is_valid).buffers()[1]
-    joined = "".join(filled)
-    digits = joined.replace("-", "")
-    has_form = (
-        set(map(len, filled)) <= {36}
-        and all(joined[place::36] == "-" * n_rows for place in (8, 13, 18, 23))
-        and digits == digits.lower()
-    )
-    values = bytes.fromhex(digits) if has_form else b""
-    # Shorter if there were blanks, which fromhex passes over, or hyphens elsewhere.
-    if len(values) != 16 * n_rows:
-        raise ValueError("expected UUIDs in lower case, 8-4-4-4-12 hexadecimal digits")
-    return pa.Array.from_buffers(UUID, n_rows, [validity, pa.py_buffer(values)])
-
-
-def _repeated(texts: Sequence[str], counts: Sequence[int]) -> pa.Array:
-    """Return each UUID so many times in a row."""
-    return uuid_array(texts).take(pa.array(np.repeat(np.arange(len(texts)), counts)))

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg import Cursor
 
-from merger import statements
+from merger import verify_statements as statements
 from merger.dataset_conflicts import Side, side_from_row
 
 

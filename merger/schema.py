@@ -92,23 +92,24 @@ def _upgrade(address: str, *, is_new: bool) -> str | None:
     """Run the migrations in one transaction, which no merge and no other upgrade overlaps."""
     from alembic import command
     from sqlalchemy import create_engine
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import NullPool
 
-    def connect() -> psycopg.Connection:
-        return psycopg.connect(address, prepare_threshold=None, client_encoding="UTF8")
-
-    engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
-    with engine.begin() as connection:
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, psycopg.Connection)
-        cursor = driver.cursor()
-        cursor.execute(statements.BEGIN_ALONE)
-        before = read_version(cursor)
-        if is_new is (before is not None) or (before or "") > SCHEMA_VERSION:
-            check_version(cursor)
-        config = alembic_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, SCHEMA_VERSION)
+    with psycopg.connect(address, prepare_threshold=None, client_encoding="UTF8") as driver:
+        engine = create_engine("postgresql+psycopg://", creator=lambda: driver, poolclass=NullPool)
+        try:
+            with engine.begin() as connection:
+                cursor = driver.cursor()
+                cursor.execute(statements.BEGIN_ALONE)
+                before = read_version(cursor)
+                if is_new is (before is not None) or (before or "") > SCHEMA_VERSION:
+                    check_version(cursor)
+                config = alembic_config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, SCHEMA_VERSION)
+        except DBAPIError as error:
+            # What PostgreSQL said, without the statement and what SQLAlchemy adds.
+            raise error.orig or error from error
     return before
 
 

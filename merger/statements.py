@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""All SQL of the merge and of verify, one line of purpose each.
+"""All SQL of the merge, one line of purpose each.
 
 Rows are always inserted in the order of a key, and tables in one order, so that two mergers
 wait for each other and do not deadlock.
@@ -24,6 +24,9 @@ BEGIN_SHARED = f"{_SETTINGS} SELECT pg_advisory_xact_lock_shared({_LOCK_KEY})"
 
 # Begin a transaction that waits for all others and keeps them waiting.
 BEGIN_ALONE = f"{_SETTINGS} SELECT pg_advisory_xact_lock({_LOCK_KEY})"
+
+# Begin a transaction that sees one state of the registry in all its statements.
+BEGIN_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 # Has Alembic ever been here?
 HAS_VERSION = "SELECT to_regclass('alembic_version') IS NOT NULL"
@@ -173,7 +176,7 @@ WHERE c.table_name = 'dimension_record'
 
 # All sides of a dimension record: equal content once, with the lowest attempt that brought it.
 # Equal JSON may differ in text (1 and 1.0); the greatest text stands for it.
-READ_DIMENSION_SIDES = """
+READ_DIMENSIONDATASET_SIDES = """
 WITH contended AS (
     SELECT * FROM unnest(%(dimensions)s::text[], %(data_ids)s::jsonb[]) AS c (dimension, data_id)
 ), sides AS (
@@ -203,24 +206,25 @@ WHERE dimension = %(dimension)s AND data_id = %(data_id)s::jsonb
 
 # ---- the careful way: datasets --------------------------------------------------------------
 
-_SIDE = """
+# The columns of `dataset_conflicts.Side`.
+DATASET_SIDE = """
 d.dataset_id::text, d.run, d.dataset_type, d.data_id::text, d.quantum_id::text,
 d.attempt_id::text, r.object_key, r.size_bytes, r.checksum, r.storage_class
 """
 
 # Datasets in the table that have one of these ids, or one of these (RUN, type, data ID).
-READ_DATASET_SIDES = f"""
-SELECT {_SIDE} FROM dataset d LEFT JOIN datastore_record r USING (dataset_id)
+READ_DATASETDATASET_SIDES = f"""
+SELECT {DATASET_SIDE} FROM dataset d LEFT JOIN datastore_record r USING (dataset_id)
 WHERE d.dataset_id = ANY(%(ids)s::uuid[])
 UNION
-SELECT {_SIDE}
+SELECT {DATASET_SIDE}
 FROM unnest(%(runs)s::text[], %(types)s::text[], %(data_ids)s::jsonb[]) AS k (run, type, data_id)
 JOIN dataset d ON d.run = k.run AND d.dataset_type = k.type AND d.data_id = k.data_id
 LEFT JOIN datastore_record r USING (dataset_id)
 """
 
 # The same among the sides of recorded conflicts.
-READ_CONFLICT_SIDES = """
+READ_CONFLICTDATASET_SIDES = """
 SELECT c.content, c.attempt_id::text FROM merge_conflict c
 WHERE c.table_name = 'dataset' AND c.content->>'dataset_id' = ANY(%(ids)s)
 UNION
@@ -232,7 +236,7 @@ WHERE c.table_name = 'dataset'
 """
 
 # Sides of recorded conflicts that these attempts brought.
-READ_CONFLICT_SIDES_OF = """
+READ_CONFLICTDATASET_SIDES_OF = """
 SELECT content, attempt_id::text FROM merge_conflict
 WHERE table_name = 'dataset' AND attempt_id = ANY(%s::uuid[])
 """
@@ -259,54 +263,3 @@ SELECT %(table_name)s, %(conflict_key)s,
 FROM (SELECT %(content)s::jsonb AS content) AS side
 RETURNING conflict_key, content_checksum
 """
-
-# ---- verify ---------------------------------------------------------------------------------
-
-# Begin a transaction that sees one state of the registry in all its statements.
-BEGIN_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-
-# Attempts of a RUN that were merged, each with the checksum of its delta.
-READ_LEDGER = """
-SELECT attempt_id::text, quantum_id::text, delta_checksum FROM merged_attempt WHERE run = %s
-"""
-
-# Quanta of a RUN with the attempt that counts.
-READ_QUANTA = "SELECT quantum_id::text, status, attempt_id::text FROM quantum WHERE run = %s"
-
-# Attempts of a RUN, with the numbers of rows that belong to each.
-READ_ATTEMPTS = """
-SELECT a.attempt_id::text, a.status, a.superseded,
-    coalesce(i.n, 0), coalesce(m.n, 0), coalesce(d.n, 0)
-FROM merged_attempt l JOIN attempt a USING (attempt_id)
-LEFT JOIN (SELECT attempt_id, count(*) AS n FROM quantum_input GROUP BY 1) i USING (attempt_id)
-LEFT JOIN (SELECT attempt_id, count(*) AS n FROM metric GROUP BY 1) m USING (attempt_id)
-LEFT JOIN (SELECT attempt_id, count(*) AS n FROM dimension_source GROUP BY 1) d USING (attempt_id)
-WHERE l.run = %s
-"""
-
-# Dimension records that attempts of a RUN brought, if other ones are there and no conflict says so.
-READ_DIFFERING_DIMENSIONS = """
-SELECT s.dimension, s.data_id, max(s.record::text COLLATE "C"), max(d.record::text)
-FROM merged_attempt l JOIN dimension_source s USING (attempt_id)
-LEFT JOIN dimension_record d USING (dimension, data_id)
-WHERE l.run = %s AND (d.record IS NULL OR d.record <> s.record) AND NOT EXISTS (
-    SELECT FROM merge_conflict c
-    WHERE d.record IS NOT NULL AND c.table_name = 'dimension_record'
-      AND c.content->>'dimension' = s.dimension AND c.content->'data_id' = s.data_id
-)
-GROUP BY 1, 2 ORDER BY 1, 2
-"""
-
-# Datasets of a RUN with their datastore records.
-READ_DATASETS = f"""
-SELECT {_SIDE} FROM dataset d LEFT JOIN datastore_record r USING (dataset_id) WHERE d.run = %s
-"""
-
-# All sides of all conflicts.
-READ_CONFLICTS = """
-SELECT table_name, conflict_key, content, attempt_id::text, kept FROM merge_conflict
-ORDER BY table_name, conflict_key, content_checksum
-"""
-
-# The quarantine of a RUN.
-READ_QUARANTINED = "SELECT delta_key, reason, message FROM quarantine WHERE run = %s"

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""All SQL of verify, one line of purpose each; it only reads."""
+
+from merger.statements import DATASET_SIDE
+
+# Attempts of a RUN that were merged, each with the checksum of its delta.
+READ_LEDGER = """
+SELECT attempt_id::text, quantum_id::text, delta_checksum FROM merged_attempt WHERE run = %s
+"""
+
+# Quanta of a RUN with the attempt that counts.
+READ_QUANTA = "SELECT quantum_id::text, status, attempt_id::text FROM quantum WHERE run = %s"
+
+# Attempts of a RUN, with the numbers of rows that belong to each.
+READ_ATTEMPTS = """
+SELECT a.attempt_id::text, a.status, a.superseded,
+    coalesce(i.n, 0), coalesce(m.n, 0), coalesce(d.n, 0)
+FROM merged_attempt l JOIN attempt a USING (attempt_id)
+LEFT JOIN (SELECT attempt_id, count(*) AS n FROM quantum_input GROUP BY 1) i USING (attempt_id)
+LEFT JOIN (SELECT attempt_id, count(*) AS n FROM metric GROUP BY 1) m USING (attempt_id)
+LEFT JOIN (SELECT attempt_id, count(*) AS n FROM dimension_source GROUP BY 1) d USING (attempt_id)
+WHERE l.run = %s
+"""
+
+# Dimension records that attempts of a RUN brought, if other ones are there and no conflict says so.
+READ_DIFFERING_DIMENSIONS = """
+SELECT s.dimension, s.data_id, max(s.record::text COLLATE "C"), max(d.record::text)
+FROM merged_attempt l JOIN dimension_source s USING (attempt_id)
+LEFT JOIN dimension_record d USING (dimension, data_id)
+WHERE l.run = %s AND (d.record IS NULL OR d.record <> s.record) AND NOT EXISTS (
+    SELECT FROM merge_conflict c
+    WHERE d.record IS NOT NULL AND c.table_name = 'dimension_record'
+      AND c.content->>'dimension' = s.dimension AND c.content->'data_id' = s.data_id
+)
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+# Datasets of a RUN with their datastore records.
+READ_DATASETS = f"""
+SELECT {DATASET_SIDE} FROM dataset d LEFT JOIN datastore_record r USING (dataset_id) WHERE d.run = %s
+"""
+
+# All sides of all conflicts.
+READ_CONFLICTS = """
+SELECT table_name, conflict_key, content, attempt_id::text, kept FROM merge_conflict
+ORDER BY table_name, conflict_key, content_checksum
+"""
+
+# The quarantine of a RUN.
+READ_QUARANTINED = "SELECT delta_key, reason, message FROM quarantine WHERE run = %s"
