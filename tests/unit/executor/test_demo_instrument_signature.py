@@ -42,6 +42,14 @@ def test_variance_is_that_of_the_noise(electrons: float) -> None:
     assert np.std(pull) == pytest.approx(1.0, abs=0.04)
 
 
+def test_variance_grows_where_the_response_is_low() -> None:
+    corrected = _correct(_even(600.0), _even(0.0))
+    edges = np.r_[0:30, -30:0]
+    corners = np.ix_(edges, edges)
+    pull = (corrected.image - 600.0)[corners] / np.sqrt(corrected.variance[corners])
+    assert np.std(pull) == pytest.approx(1.0, abs=0.05)
+
+
 def test_dead_columns_are_flagged_and_bridged() -> None:
     corrected = _correct(_even(600.0), _even(0.0))
     dead = list(camera.DEAD_COLUMNS)
