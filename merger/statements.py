@@ -176,7 +176,7 @@ WHERE c.table_name = 'dimension_record'
 
 # All sides of a dimension record: equal content once, with the lowest attempt that brought it.
 # Equal JSON may differ in text (1 and 1.0); the greatest text stands for it.
-READ_DIMENSIONDATASET_SIDES = """
+READ_DIMENSION_SIDES = """
 WITH contended AS (
     SELECT * FROM unnest(%(dimensions)s::text[], %(data_ids)s::jsonb[]) AS c (dimension, data_id)
 ), sides AS (
@@ -213,7 +213,7 @@ d.attempt_id::text, r.object_key, r.size_bytes, r.checksum, r.storage_class
 """
 
 # Datasets in the table that have one of these ids, or one of these (RUN, type, data ID).
-READ_DATASETDATASET_SIDES = f"""
+READ_DATASET_SIDES = f"""
 SELECT {DATASET_SIDE} FROM dataset d LEFT JOIN datastore_record r USING (dataset_id)
 WHERE d.dataset_id = ANY(%(ids)s::uuid[])
 UNION
@@ -224,7 +224,7 @@ LEFT JOIN datastore_record r USING (dataset_id)
 """
 
 # The same among the sides of recorded conflicts.
-READ_CONFLICTDATASET_SIDES = """
+READ_CONFLICT_SIDES = """
 SELECT c.content, c.attempt_id::text FROM merge_conflict c
 WHERE c.table_name = 'dataset' AND c.content->>'dataset_id' = ANY(%(ids)s)
 UNION
@@ -236,7 +236,7 @@ WHERE c.table_name = 'dataset'
 """
 
 # Sides of recorded conflicts that these attempts brought.
-READ_CONFLICTDATASET_SIDES_OF = """
+READ_CONFLICT_SIDES_OF = """
 SELECT content, attempt_id::text FROM merge_conflict
 WHERE table_name = 'dataset' AND attempt_id = ANY(%s::uuid[])
 """

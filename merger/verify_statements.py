@@ -37,7 +37,8 @@ GROUP BY 1, 2 ORDER BY 1, 2
 
 # Datasets of a RUN with their datastore records.
 READ_DATASETS = f"""
-SELECT {DATASET_SIDE} FROM dataset d LEFT JOIN datastore_record r USING (dataset_id) WHERE d.run = %s
+SELECT {DATASET_SIDE} FROM dataset d LEFT JOIN datastore_record r USING (dataset_id)
+WHERE d.run = %s
 """
 
 # All sides of all conflicts.
