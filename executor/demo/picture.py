@@ -42,9 +42,9 @@ def stretch(counts: Array) -> NDArray[np.uint8]:
     return np.asarray(np.rint(255 * np.clip(share, 0.0, 1.0)), dtype=np.uint8)
 
 
-def side_by_side(panels: list[NDArray[np.uint8]], gap_px: int = 6) -> NDArray[np.uint8]:
-    """Return pictures of equal height in a row."""
-    gap = np.full((panels[0].shape[0], gap_px), 128, dtype=np.uint8)
+def side_by_side(panels: list[NDArray[np.uint8]], gap_px: int = 2) -> NDArray[np.uint8]:
+    """Return pictures of equal height in a row, with a light line between."""
+    gap = np.full((panels[0].shape[0], gap_px), 255, dtype=np.uint8)
     row = [part for panel in panels for part in (gap, panel)][1:]
     return np.concatenate(row, axis=1)
 
