@@ -110,7 +110,7 @@ def _attempt(
             return _Outcome(AttemptStatus.SUCCESSFUL, no_work=True)
         if stop.received is not None:
             return _aborted(None, stop.received)
-        _make_output_directories(job, sandbox)
+        _prepare_outputs(job, sandbox)
         end = task.run_task(
             task.command_of(job, report.attempt_id, sandbox),
             task.task_environment(job, report.attempt_id, sandbox),
@@ -179,15 +179,30 @@ def _signal_name(number: int) -> str:
 
 
 def _log_tail(sandbox: Path) -> str:
-    with (sandbox / names.TASK_LOG).open("rb") as log:
-        log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_TAIL_BYTES))
-        # Neither NUL nor half a character can be stored in PostgreSQL.
-        return log.read().decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    try:
+        with (sandbox / names.TASK_LOG).open("rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_TAIL_BYTES))
+            return log.read().decode(errors="replace")
+    except OSError as error:
+        return f"(the log cannot be read: {error.strerror})"
 
 
-def _make_output_directories(job: Job, sandbox: Path) -> None:
+def _storable(text: str | None) -> str | None:
+    """An error as PostgreSQL takes it: not too long, no NUL, no lone surrogate."""
+    if text is None:
+        return None
+    whole = text[:_ERROR_CHARACTERS].encode("utf-8", "replace").decode()
+    return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _prepare_outputs(job: Job, sandbox: Path) -> None:
+    """Make the directories; what an earlier attempt left in the same sandbox does not count."""
+    (sandbox / names.TASK_LOG).unlink(missing_ok=True)
     for output in job.outputs:
-        (sandbox / names.REPO_DIR / output.path).parent.mkdir(parents=True, exist_ok=True)
+        path = sandbox / names.REPO_DIR / output.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink() or path.is_file():
+            path.unlink()
 
 
 def _commit(job: Job, report: staging.StageInReport, sandbox: Path, outcome: _Outcome) -> None:
@@ -225,7 +240,7 @@ def _delta_of(job: Job, report: staging.StageInReport, outcome: _Outcome, log_ke
         resources=task.NO_RESOURCES,
         exit_code=None,
         signal=None,
-        error=outcome.error[:_ERROR_CHARACTERS] if outcome.error else None,
+        error=_storable(outcome.error),
         log_key=log_key,
         inputs=report.inputs,
         rows=outcome.rows,

@@ -158,6 +158,7 @@ class StopSignal:
     def __init__(self) -> None:
         self.received: int | None = None
         self._group: int | None = None
+        self._killer: threading.Timer | None = None
         self._old: dict[int, object] = {}
 
     def __enter__(self) -> "StopSignal":
@@ -178,13 +179,18 @@ class StopSignal:
         self.received = number
         if self._group is not None:
             send_to_group(self._group, signal.SIGTERM)
-            timer = threading.Timer(_KILL_AFTER_S, send_to_group, (self._group, signal.SIGKILL))
-            timer.daemon = True
-            timer.start()
+            if self._killer is None:
+                what = (self._group, signal.SIGKILL)
+                self._killer = threading.Timer(_KILL_AFTER_S, send_to_group, what)
+                self._killer.daemon = True
+                self._killer.start()
 
     def watch(self, group: int | None) -> None:
         """Name the process group that the signal is for; None when there is none any more."""
         self._group = group
+        if group is None and self._killer is not None:
+            # The number of a group that is gone may soon be that of another one.
+            self._killer.cancel()
         if group is not None and self.received is not None:
             self._pass_on(self.received, None)
 
@@ -219,7 +225,7 @@ def run_task(
                 # Safe here: the wrapper has no other threads yet.
                 preexec_fn=end_with_parent,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, IndexError) as error:
             raise InvalidTaskError(f"task cannot be started: {command[:1]!r}: {error}") from error
     stop.watch(child.pid)
     _, status, usage = os.wait4(child.pid, 0)

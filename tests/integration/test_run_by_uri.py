@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""``quantum-exec run URI``: stage in, run, stage out, on a worker without the plugin."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from executor.exit_codes import ExitCode
+from registry import names
+from registry.job import Job, TaskCall, write_job
+from tests.samples import QUANTUM_ID, RAW_CONTENT, RAW_KEY, RUN, make_job
+from tests.wrapper_process import COMMAND
+from transfer_plugins.deltas import standing_of
+from transfer_plugins.object_store import ObjectStore, open_store
+
+
+@pytest.fixture(params=["directory", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """A datastore of each kind with the raw exposure."""
+    is_s3 = request.param == "s3"
+    uri = request.getfixturevalue("datastore") if is_s3 else (tmp_path / "store").as_uri()
+    store = open_store(uri)
+    store.put(RAW_KEY, RAW_CONTENT)
+    return store
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """An empty directory to run in."""
+    (tmp_path / "scratch").mkdir()
+    return tmp_path / "scratch"
+
+
+def run(store: ObjectStore, job: Job, scratch: Path, *options: str) -> tuple[int, str]:
+    """Publish a job and run it by its URI; returns exit code and standard error."""
+    key = names.job_key(job.run, job.quantum_id)
+    store.put(key, write_job(job))
+    done = subprocess.run(
+        [*COMMAND, f"{store.uri}/{key}", *options],
+        cwd=scratch,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stderr
+
+
+def test_success_is_in_the_datastore(store: ObjectStore, scratch: Path) -> None:
+    code, stderr = run(store, make_job(), scratch)
+    assert code == 0, stderr
+    delta = standing_of(store, RUN, QUANTUM_ID).counting
+    assert delta is not None
+    assert store.get(delta.rows.datastore_record[0].object_key) == RAW_CONTENT
+    (sandbox,) = scratch.iterdir()
+    assert sandbox.name.startswith("calibrate-")
+
+
+def test_second_run_does_nothing(store: ObjectStore, scratch: Path) -> None:
+    run(store, make_job(), scratch)
+    before = [stored.key for stored in store.list_objects(names.delta_prefix(RUN))]
+    assert run(store, make_job(task=TaskCall(["false"])), scratch)[0] == 0
+    assert [stored.key for stored in store.list_objects(names.delta_prefix(RUN))] == before
+
+
+def test_failure_leaves_its_delta_and_its_log(store: ObjectStore, scratch: Path) -> None:
+    job = make_job(task=TaskCall(["sh", "-c", "echo oh; exit 9"]))
+    assert run(store, job, scratch)[0] == 9
+    standing = standing_of(store, RUN, QUANTUM_ID)
+    assert standing.counting is None
+    assert standing.newest_attempt is not None
+    assert store.get(names.log_key(RUN, QUANTUM_ID, standing.newest_attempt)) == b"oh\n"
+
+
+def test_missing_input_is_told(store: ObjectStore, scratch: Path) -> None:
+    store.delete(RAW_KEY)
+    code, stderr = run(store, make_job(), scratch)
+    assert code == ExitCode.STAGE_IN_FAILED
+    assert f"quantum-exec: {store.uri}/{RAW_KEY}: not found" in stderr
+    assert "Traceback" not in stderr
+    assert not list(store.list_objects(names.delta_prefix(RUN)))
+
+
+def test_sandbox_may_be_named(store: ObjectStore, scratch: Path) -> None:
+    assert run(store, make_job(), scratch, "--sandbox", "a/b")[0] == 0
+    assert (scratch / "a" / "b" / names.DELTA_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("file:///nowhere/job.json", "expected the URI of a job, <datastore>/<run>/quantum-exec/"),
+        ("gs://b/r/quantum-exec/jobs/x.json", "expected s3://bucket/prefix or file:///directory"),
+        ("file:///nowhere/r/quantum-exec/jobs/x.json", "x.json: not found"),
+        ("x", "expected the URI of a job"),
+    ],
+)
+def test_uri_of_no_job_is_told(scratch: Path, uri: str, message: str) -> None:
+    done = subprocess.run([*COMMAND, uri], cwd=scratch, capture_output=True, text=True)
+    assert done.returncode == ExitCode.STAGE_IN_FAILED
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(scratch.iterdir()) == []
