@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from executor.demo.graph import write_graph
+from executor.demo.report import agreement_lines
 from executor.demo.services import CommandFailedError, postgres_server, registry_merge, s3_server
 from executor.demo.survey import make_survey
 from executor.submit import progress
@@ -128,12 +129,8 @@ def _tell(
         f"({verify['n_datasets']} datasets), deltas ({verify['n_deltas']}) and bucket "
         f"({verify['n_objects']} objects)"
     )
-    say(
-        f"stars: {comparison['n_matched']} of {comparison['n_reference']} bright ones that stand "
-        f"alone in the original image found again: median distance "
-        f"{comparison['position_error_median_px']:.3f} pixels, flux ratio "
-        f"{comparison['flux_ratio_median']:.3f} ± {comparison['flux_scatter']:.3f}"
-    )
+    for line in agreement_lines(comparison):
+        say(line)
     say(f"coadd: {kept['mosaic_png']} (beside the original: {kept['comparison_png']})")
     say(f"catalogue: {kept['catalog']}")
     say(f"{wall_s:.1f} s")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from registry.errors import QuantumExecError
+from transfer_plugins.s3_object_store import S3ObjectStore
 
 _BUCKET = "demo"
 
@@ -32,7 +33,6 @@ class CommandFailedError(QuantumExecError):
 def s3_server() -> Iterator[tuple[str, dict[str, str]]]:
     """Run moto's S3 server with one bucket; gives its URI and the settings that lead there."""
     try:
-        import boto3
         from moto.server import ThreadedMotoServer
     except ImportError as error:
         raise MissingPartError(f"{MissingPartError.__doc__} ({error})") from error
@@ -49,7 +49,7 @@ def s3_server() -> Iterator[tuple[str, dict[str, str]]]:
             "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         }
         os.environ.update(settings)
-        boto3.client("s3").create_bucket(Bucket=_BUCKET)
+        S3ObjectStore(_BUCKET, "").client.create_bucket(Bucket=_BUCKET)
         yield f"s3://{_BUCKET}/repo", settings
     finally:
         server.stop()
