@@ -39,10 +39,7 @@ def write_infile(path: Path, requests: Sequence[tuple[str, Path]]) -> None:
 
 def read_ads(text: str) -> list[Ad]:
     """Read result ads with HTCondor's own reader."""
-    return [
-        {name: ad[name] for name in ad.keys()}
-        for ad in classad2.parseAds(text)
-    ]
+    return [{name: ad[name] for name in ad.keys()} for ad in classad2.parseAds(text)]
 
 
 class PluginCall:
