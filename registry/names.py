@@ -34,7 +34,7 @@ REPO_DIR = "repo"
 
 _RUN_PART = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.+@-]{{0,{MAX_NAME_LENGTH - 1}}}\Z")
 _UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
-_DELTA_KEY = re.compile(rf"(?:\A|/)(?P<quantum>{_UUID})\.(?P<attempt>{_UUID})\.json\Z")
+_DELTA_NAME = re.compile(rf"(?P<quantum>{_UUID})\.(?P<attempt>{_UUID})\.json\Z")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f]")
 # ext4, XFS and most others allow 255 bytes in one name; attempt and extension need some.
 _MAX_PART_BYTES = MAX_NAME_LENGTH
@@ -117,7 +117,7 @@ def delta_key(run: str, quantum_id: str, attempt_id: str) -> str:
 
 def parse_delta_key(key: str) -> tuple[str, str] | None:
     """Return quantum id and attempt id of a delta's key; None if it is no such key."""
-    found = _DELTA_KEY.search(key)
+    found = _DELTA_NAME.match(key.rpartition("/")[2])
     if not found:
         return None
     return found["quantum"], found["attempt"]
