@@ -2,6 +2,7 @@
 """Exit codes of ``quantum-exec``; the first ones are those of LSST's ``pipetask``."""
 
 import enum
+import signal
 
 
 class ExitCode(enum.IntEnum):
@@ -27,6 +28,14 @@ class ExitCode(enum.IntEnum):
     """A DAG of this RUN is in the queue already."""
     NO_WORK = 79
     """Given by a task, not by us: there was nothing to do; the attempt is successful."""
+
+
+def signal_name(number: int) -> str:
+    """Name of a signal as people know it; real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def code_of_signal(number: int) -> int:

@@ -8,14 +8,13 @@ attempt or nothing of it.
 
 import logging
 import os
-import signal
 import socket
 import traceback
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from executor import outputs, private_registry, task
-from executor.exit_codes import ExitCode, code_of_signal
+from executor.exit_codes import ExitCode, code_of_signal, signal_name
 from registry import names, staging
 from registry.attempt import AttemptStatus
 from registry.delta import DELTA_FORMAT, AddedRows, Delta, write_delta
@@ -157,25 +156,18 @@ def _aborted(end: task.TaskEnd | None, number: int) -> _Outcome:
     return _Outcome(
         AttemptStatus.ABORTED,
         end,
-        error=f"stopped by {signal.Signals(number).name} before the task ended",
+        error=f"stopped by {signal_name(number)} before the task ended",
         code=code_of_signal(number),
     )
 
 
 def _task_failed(sandbox: Path, end: task.TaskEnd) -> _Outcome:
     if end.signal is not None:
-        how, code = f"was killed by {_signal_name(end.signal)}", code_of_signal(end.signal)
+        how, code = f"was killed by {signal_name(end.signal)}", code_of_signal(end.signal)
     else:
         how, code = f"ended with exit code {end.exit_code}", end.exit_code or ExitCode.FAILED
     text = f"the task {how}; its log ends:\n{_log_tail(sandbox)}"
     return _Outcome(AttemptStatus.FAILED, end, error=text, code=code)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _log_tail(sandbox: Path) -> str:

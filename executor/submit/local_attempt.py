@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from executor.exit_codes import ExitCode
+from executor.exit_codes import ExitCode, code_of_signal, signal_name
 from executor.task import public_environment
 from registry import names
 from registry.delta import Delta, read_delta
@@ -102,20 +102,21 @@ def _attempt(
 ) -> AttemptEnd:
     try:
         report = stage_in(job, store, sandbox)
-    except QuantumExecError as error:
+    except (QuantumExecError, OSError) as error:
         return AttemptEnd(None, ExitCode.STAGE_IN_FAILED, str(error))
     command = [sys.executable, "-m", "executor", "run", "--exit-with-parent", str(os.getpid())]
-    code = children.run(command, sandbox, _environment(python_path))
+    ended = children.run(command, sandbox, _environment(python_path))
+    code = ended if ended >= 0 else code_of_signal(-ended)
     try:
         stage_out_list = read_list(sandbox)
         stage_out(stage_out_list, store, sandbox, patience_s=_UPLOAD_PATIENCE_S)
-    except QuantumExecError as error:
+    except (QuantumExecError, OSError) as error:
         return AttemptEnd(None, ExitCode.STAGE_OUT_FAILED, str(error))
     if report.successful_attempt:
         key = names.delta_key(job.run, job.quantum_id, report.successful_attempt)
         return AttemptEnd(read_delta(store.get(key), key), ExitCode.SUCCESS, None)
     if stage_out_list.delta is None:
-        return AttemptEnd(None, code or ExitCode.FAILED, _wrapper_died(sandbox, code))
+        return AttemptEnd(None, code or ExitCode.FAILED, _wrapper_died(sandbox, ended))
     content = (sandbox / stage_out_list.delta.path).read_bytes()
     delta = read_delta(content, stage_out_list.delta.key)
     return AttemptEnd(delta, code, delta.error)
@@ -131,6 +132,6 @@ def _environment(python_path: Path | None) -> dict[str, str]:
 
 
 def _wrapper_died(sandbox: Path, code: int) -> str:
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    said = (sandbox / _WRAPPER_LOG).read_text(errors="replace").strip()[-1000:]
+    how = signal_name(-code) if code < 0 else f"exit code {code}"
+    said = (sandbox / _WRAPPER_LOG).read_text("utf-8", "replace").strip()[-1000:]
     return f"quantum-exec run ended with {how} and left no delta. {said}".strip()

@@ -23,6 +23,7 @@ from executor.submit.local_attempt import AttemptEnd, Children, attempt_locally
 from executor.submit.standings import counting_deltas
 from registry.attempt import AttemptStatus
 from registry.delta import Delta
+from registry.errors import QuantumExecError
 from transfer_plugins.object_store import ObjectStore
 
 _SCRATCH_PREFIX = "quantum-exec-"
@@ -108,7 +109,7 @@ class _Scheduler:
         self.on_end = on_end
         self.sorter = graph.sorter()
         self.sorter.prepare()
-        self.ended: queue.Queue[tuple[str, AttemptEnd | BaseException]] = queue.Queue()
+        self.ended: queue.Queue[tuple[str, AttemptEnd | BaseException | None]] = queue.Queue()
 
     def run(self, pool: ThreadPoolExecutor, attempt: Callable[[Quantum], AttemptEnd]) -> None:
         """Run until nothing is under way and nothing is ready."""
@@ -119,6 +120,8 @@ class _Scheduler:
             if isinstance(end, BaseException):
                 self.children.stop(signal.SIGTERM)
                 raise end
+            if end is None:
+                continue
             self.record.ended[quantum_id] = end
             self.on_end(self.graph.by_id[quantum_id], end)
             if self.record.is_successful(quantum_id):
@@ -141,8 +144,7 @@ class _Scheduler:
 
     def _attempt(self, quantum_id: str, attempt: Callable[[Quantum], AttemptEnd]) -> None:
         if self.children.is_stopping:
-            stopped = AttemptEnd(None, 1, "not begun: the runner was told to stop")
-            self.ended.put((quantum_id, stopped))
+            self.ended.put((quantum_id, None))
             return
         try:
             self.ended.put((quantum_id, attempt(self.graph.by_id[quantum_id])))
@@ -167,15 +169,28 @@ def passing_on_signals(children: Children) -> Iterator[None]:
 
 @contextmanager
 def scratch_directory(parent: Path | None) -> Iterator[Path]:
-    """A directory of this runner's own; those that killed runners left behind are removed."""
+    """A directory of this runner's own; those that killed runners left behind are removed.
+
+    Raises
+    ------
+    QuantumExecError
+        If it cannot be made.
+    """
     base = Path(tempfile.gettempdir()) if parent is None else parent
-    base.mkdir(parents=True, exist_ok=True)
-    for left in base.glob(f"{_SCRATCH_PREFIX}*"):
-        if left.is_dir() and left.stat().st_uid == os.getuid() and _is_abandoned(left):
-            shutil.rmtree(left, ignore_errors=True)
-    directory = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=base))
-    with (directory / "lock").open("w") as lock:
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        for left in base.glob(f"{_SCRATCH_PREFIX}*"):
+            if left.is_dir() and left.stat().st_uid == os.getuid() and _is_abandoned(left):
+                shutil.rmtree(left, ignore_errors=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{_SCRATCH_PREFIX}", dir=base))
+    except OSError as error:
+        raise QuantumExecError(
+            f"scratch {base}: expected a directory to write in: {error.strerror}"
+        ) from error
+    with (made / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # Found by other runners only under this name, when the lock is held already.
+        directory = made.rename(made.with_name(made.name.removeprefix(".")))
         try:
             yield directory
         finally:
