@@ -157,28 +157,15 @@ def test_killed_between_copy_and_commit(filled: MergeSite, clean: Dump, place: s
 
 def test_killed_in_a_later_batch(filled: MergeSite, clean: Dump) -> None:
     """What earlier batches committed stays, and is not merged again."""
+    # The same ledger row, not yet committed: the claim of its batch has to wait for it.
     newest = factories.attempt(N_QUANTA)
-    with psycopg.connect(filled.address) as blocker:
-        # The same ledger row, not yet committed: the claim of its batch has to wait for it.
-        blocker.execute(
-            "INSERT INTO merged_attempt VALUES (%s, 'x', gen_random_uuid(), '')", (newest,)
-        )
+    row = f"INSERT INTO merged_attempt VALUES ('{newest}', 'x', gen_random_uuid(), '')"
+    with hold(filled, row) as is_blocked:
         process = start_merge(filled)
-        with psycopg.connect(filled.address, autocommit=True) as watcher:
-            wait_until(
-                lambda: (
-                    watcher.execute(
-                        "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-                        "AND datname = current_database()"
-                    ).rowcount
-                    > 0
-                ),
-                process,
-            )
-            n_merged = watcher.execute("SELECT FROM merged_attempt").rowcount
+        wait_until(is_blocked, process)
+        ((n_merged,),) = filled.rows("SELECT count(*) FROM merged_attempt")
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        blocker.rollback()
     assert 0 < n_merged < N_QUANTA
     wait_for_no_other_session(filled)
     report = filled.merge(batch_size=BATCH_SIZE)

@@ -17,43 +17,55 @@ from transfer_plugins.object_store import open_store
 FAILED, ABORTED = AttemptStatus.FAILED, AttemptStatus.ABORTED
 
 
-def test_every_row_of_a_delta_arrives(site: MergeSite) -> None:
-    delta = site.delta(
-        dimension_record=[DimensionRecord("exposure", {"exposure": 0}, {"airmass": 1.25})]
-    )
+AIRMASS = [DimensionRecord("exposure", {"exposure": 0}, {"airmass": 1.25})]
+DATA_ID = '"{""detector"": 1, ""exposure"": 0}"'
+
+
+def test_every_row_of_an_attempt_arrives(site: MergeSite) -> None:
+    delta = site.delta(dimension_record=AIRMASS)
     site.put(delta)
-    report = site.merge()
-    assert (report.counts.n_deltas, report.counts.n_datasets) == (1, 2)
-    dumped = site.dump()
-    record = delta.rows.datastore_record[0]
-    data_id = '"{""detector"": 1, ""exposure"": 0}"'
+    assert site.merge().counts.n_deltas == 1
+    dumped, attempt_id, (read,) = site.dump(), delta.attempt_id, delta.inputs
     assert dumped["run"] == [f"({delta.run})"]
     assert dumped["quantum"] == [
-        f"({delta.quantum_id},{delta.run},{delta.graph_id},calibrate,{data_id},successful,"
-        f"{delta.attempt_id})"
+        f"({delta.quantum_id},{delta.run},{delta.graph_id},calibrate,{DATA_ID},successful,"
+        f"{attempt_id})"
     ]
     assert dumped["attempt"] == [
-        f'({delta.attempt_id},{delta.quantum_id},successful,f,f,"2026-01-02 03:04:05.000006+00",'
+        f'({attempt_id},{delta.quantum_id},successful,f,f,"2026-01-02 03:04:05.000006+00",'
         f'"2026-01-02 03:05:05.25+00",worker-7,60.25,55.5,1.75,123456789,0,,,{delta.log_key})'
     ]
-    (read,) = delta.inputs
     assert dumped["quantum_input"] == [
-        f"({delta.attempt_id},{read.dataset_id},,raw/0.fits,1000,{read.checksum})"
+        f"({attempt_id},{read.dataset_id},,raw/0.fits,1000,{read.checksum})"
     ]
-    assert dumped["metric"] == [f"({delta.attempt_id},n_stars,42)"]
-    assert dumped["dimension_record"] == ['(exposure,"{""exposure"": 0}","{""airmass"": 1.25}")']
-    assert len(dumped["merged_attempt"]) == 1
-    assert f"({record.dataset_id},{delta.run},image,{data_id},{delta.quantum_id}," in "".join(
-        dumped["dataset"]
+    assert dumped["metric"] == [f"({attempt_id},n_stars,42)"]
+    assert dumped["merged_attempt"][0].startswith(
+        f"({attempt_id},{delta.run},{delta.quantum_id},sha256:"
     )
-    assert (
-        f"({record.dataset_id},{record.object_key},{record.size_bytes},{record.checksum},Fits)"
-        in dumped["datastore_record"]
+
+
+def test_every_dataset_and_dimension_record_arrives(site: MergeSite) -> None:
+    delta = site.delta(dimension_record=AIRMASS)
+    site.put(delta)
+    assert site.merge().counts.n_datasets == 2
+    dumped = site.dump()
+    assert dumped["dataset"] == sorted(
+        f"({row.dataset_id},{delta.run},{row.dataset_type},{DATA_ID},{delta.quantum_id},"
+        f"{delta.attempt_id})"
+        for row in delta.rows.dataset
     )
+    assert dumped["datastore_record"] == sorted(
+        f"({record.dataset_id},{record.object_key},{record.size_bytes},{record.checksum},"
+        f"{record.storage_class})"
+        for record in delta.rows.datastore_record
+    )
+    key = 'exposure,"{""exposure"": 0}"'
+    assert dumped["dimension_record"] == [f'({key},"{{""airmass"": 1.25}}")']
+    assert dumped["dimension_source"] == [f'({key},{delta.attempt_id},"{{""airmass"": 1.25}}")']
 
 
 def test_merging_again_changes_nothing(site: MergeSite) -> None:
-    site.put(*(site.delta(quantum) for quantum in [0]), site.delta(1, 2))
+    site.put(site.delta(0, 1), site.delta(1, 2))
     site.merge()
     before = site.dump()
     report = site.merge()
