@@ -27,10 +27,11 @@ def open_job(uri: str, *, endpoint_url: str | None = None) -> tuple[Job, ObjectS
         If it cannot be fetched.
     """
     holder, name = split_job_uri(uri)
-    content = open_store(holder, endpoint_url=endpoint_url).get(name)
+    store = open_store(holder, endpoint_url=endpoint_url)
+    content = store.get(name)
     job = read_job(content, f"job file {uri}")
     root = datastore_of_job(uri, job.run, job.quantum_id)
-    return job, open_store(root, endpoint_url=endpoint_url), len(content)
+    return job, store.reopen(root), len(content)
 
 
 def split_job_uri(uri: str) -> tuple[str, str]:

@@ -93,6 +93,10 @@ class ObjectStore(ABC):
     def upload(self, path: Path, key: str, checksum: str) -> None:
         """Write an object from a file; visible whole or not at all."""
 
+    def reopen(self, uri: str) -> "ObjectStore":
+        """Open another root at the same service, with the connections of this one."""
+        return open_store(uri)
+
     @abstractmethod
     def _fetch(self, key: str, path: Path) -> None:
         """Write the bytes of an object to a path of its own, which nobody else reads."""

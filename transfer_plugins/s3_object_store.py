@@ -14,6 +14,7 @@ from transfer_plugins.object_store import (
     StoredObject,
     TransferError,
     TransferRefusedError,
+    open_store,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +45,13 @@ class S3ObjectStore(ObjectStore):
             if self._client is None:
                 self._client = _make_client(self._endpoint_url)
             return self._client
+
+    def reopen(self, uri: str) -> ObjectStore:
+        """Open another root with the same client: a new one takes as long as several transfers."""
+        other = open_store(uri, endpoint_url=self._endpoint_url)
+        if isinstance(other, S3ObjectStore):
+            other._client = self.client
+        return other
 
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
         """Give every object below, page by page."""

@@ -31,6 +31,10 @@ ACTIONS: dict[str, Action] = {
     "upload": lambda store, path: store.upload(path / "source", "r/a", "sha256:00"),
 }
 OF_ACTION = pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
+# Each of these waits for the pauses between tries of boto3, and the ways of asking differ in three.
+OF_SOME = pytest.mark.parametrize(
+    "action", [ACTIONS[name] for name in ("get", "list", "upload")], ids=("get", "list", "upload")
+)
 
 
 @pytest.fixture
@@ -64,7 +68,7 @@ def test_refusal_is_told_at_once(
     assert len(proxy.seen) == 1
 
 
-@OF_ACTION
+@OF_SOME
 def test_stumble_is_tried_again(
     datastore: str, s3_endpoint: str, directory: Path, action: Action
 ) -> None:
@@ -76,7 +80,7 @@ def test_stumble_is_tried_again(
     assert proxy.seen[-1].status < 300
 
 
-@OF_ACTION
+@OF_SOME
 def test_service_that_stays_ill_is_told_as_retryable(
     datastore: str,
     s3_endpoint: str,
@@ -132,7 +136,7 @@ def test_missing_credentials_are_told(
         action(open_store("s3://bucket"), directory)
 
 
-@pytest.mark.parametrize("cut_after", [0, 1, len(CONTENT) - 1])
+@pytest.mark.parametrize("cut_after", [0, len(CONTENT) - 1])
 def test_body_that_breaks_off_is_asked_for_again(
     datastore: str, s3_endpoint: str, directory: Path, cut_after: int
 ) -> None:
