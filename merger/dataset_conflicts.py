@@ -101,7 +101,7 @@ def settle_datasets(
     Parameters
     ----------
     brought
-        Sides of the attempts that count now.
+        Sides of the attempts that count now, if anything else claims a key of theirs.
     retired
         Attempts that no longer count.
     made

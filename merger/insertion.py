@@ -150,12 +150,11 @@ class Insertion:
         batch, retired = self._begin(cursor, batch)
         n_conflicts = insert_dimensions(cursor, batch.rows["dimension_source"], careful=True)
         cursor.execute(statements.SUPERSEDE, (list(retired),))
-        n_conflicts += settle_datasets(
-            cursor,
-            sides_of(_counting(batch)),
-            retired.keys(),
-            self._predictions.outputs_of(retired.values()),
-        )
+        contended = _insert_uncontended(cursor, batch)
+        brought = [side for side in sides_of(_counting(batch)) if side.dataset_id in contended]
+        if brought or retired:
+            made = self._predictions.outputs_of(retired.values())
+            n_conflicts += settle_datasets(cursor, brought, retired.keys(), made)
         return MergeCounts(len(batch.deltas), batch.rows["dataset"].n_rows, n_conflicts)
 
     def _begin(self, cursor: Cursor, batch: Batch) -> tuple[Batch, dict[str, str]]:
@@ -225,6 +224,19 @@ def _touches_conflict(cursor: Cursor, datasets: CopyRows) -> bool:
     cursor.execute(statements.STAGE_DATASETS)
     datasets.copy_into(cursor, "staged_dataset")
     return (True,) == cursor.execute(statements.TOUCHES_DATASET_CONFLICT).fetchone()
+
+
+def _insert_uncontended(cursor: Cursor, batch: Batch) -> set[str]:
+    """Insert the datasets that have nothing to do with any other; returns the ids of the rest."""
+    cursor.execute(statements.STAGE_DATASETS)
+    batch.rows["dataset"].copy_into(cursor, "staged_dataset")
+    batch.rows["datastore_record"].copy_into(cursor, "staged_record")
+    cursor.execute(statements.ANALYZE_DATASETS)
+    cursor.execute(statements.READ_CONTENDED_DATASETS)
+    contended = {dataset_id for (dataset_id,) in cursor.fetchall()}
+    cursor.execute(statements.INSERT_DATASETS, (list(contended),))
+    cursor.execute(statements.INSERT_DATASTORE_RECORDS, (list(contended),))
+    return contended
 
 
 def _claim(cursor: Cursor, batch: Batch) -> Batch:

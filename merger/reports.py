@@ -84,9 +84,11 @@ def show_merge(console: Console, report: MergeReport) -> None:
     for bad in report.quarantined[:_SHOWN]:
         console.print(f"quarantined ({bad.reason}): {bad.message}", markup=False, soft_wrap=True)
     for key in report.newer[:_SHOWN]:
-        console.print(f"waits for an upgrade of registry-merge: {key}", markup=False)
+        line = f"waits for an upgrade of registry-merge: {key}"
+        console.print(line, markup=False, soft_wrap=True)
     if report.counts.n_conflicts:
-        console.print("conflicts: all sides are in table merge_conflict; see registry-merge verify")
+        line = "conflicts: all sides are in table merge_conflict; see registry-merge verify"
+        console.print(line, soft_wrap=True)
 
 
 def verify_object(report: VerifyReport) -> dict[str, object]:
@@ -121,7 +123,8 @@ def show_verify(console: Console, report: VerifyReport) -> None:
             console.print(f"… and {len(report.findings) - _SHOWN} more; --json has all")
     console.print(
         f"RUN {report.run}: {report.n_quanta} quanta, {report.n_deltas} deltas, "
-        f"{report.n_datasets} datasets, {report.n_objects} objects, {report.wall_s:.2f} s"
+        f"{report.n_datasets} datasets, {report.n_objects} objects, {report.wall_s:.2f} s",
+        soft_wrap=True,
     )
     number = report.n_differences
     console.print("equal" if number == 0 else f"{number} difference{'s' * (number != 1)}")

@@ -131,8 +131,11 @@ HAS_DATASET_CONFLICTS = """
 SELECT EXISTS (SELECT FROM merge_conflict WHERE table_name = 'dataset')
 """
 
-# Stage datasets, to compare them with recorded conflicts.
-STAGE_DATASETS = "CREATE TEMPORARY TABLE staged_dataset (LIKE dataset) ON COMMIT DROP"
+# Stage datasets, to compare them with what is there.
+STAGE_DATASETS = """
+CREATE TEMPORARY TABLE staged_dataset (LIKE dataset) ON COMMIT DROP;
+CREATE TEMPORARY TABLE staged_record (LIKE datastore_record) ON COMMIT DROP
+"""
 
 # Does a dataset of this batch claim a key that some conflict is about?
 TOUCHES_DATASET_CONFLICT = """
@@ -205,6 +208,40 @@ WHERE dimension = %(dimension)s AND data_id = %(data_id)s::jsonb
 """
 
 # ---- the careful way: datasets --------------------------------------------------------------
+
+# Let the planner know that the stage is small, and the tables may not be.
+ANALYZE_DATASETS = "ANALYZE staged_dataset"
+
+# Datasets of the batch that claim a key which the table, a side of a conflict, or another dataset
+# of the batch claims, too.
+READ_CONTENDED_DATASETS = """
+SELECT s.dataset_id::text FROM staged_dataset s JOIN dataset d USING (dataset_id)
+UNION
+SELECT s.dataset_id::text FROM staged_dataset s JOIN dataset d USING (run, dataset_type, data_id)
+UNION
+SELECT s.dataset_id::text FROM staged_dataset s JOIN merge_conflict c
+    ON c.content->>'dataset_id' = s.dataset_id::text
+WHERE c.table_name = 'dataset'
+UNION
+SELECT s.dataset_id::text FROM staged_dataset s JOIN merge_conflict c
+    ON c.content->>'run' = s.run AND c.content->>'dataset_type' = s.dataset_type
+    AND c.content->'data_id' = s.data_id
+WHERE c.table_name = 'dataset'
+UNION
+SELECT dataset_id::text FROM (
+    SELECT dataset_id, count(*) OVER (PARTITION BY dataset_id) AS n_same_id,
+        count(*) OVER (PARTITION BY run, dataset_type, data_id) AS n_same_data_id
+    FROM staged_dataset
+) AS claims WHERE n_same_id > 1 OR n_same_data_id > 1
+"""
+
+# Insert the datasets that nothing contends with.
+INSERT_DATASETS = """
+INSERT INTO dataset SELECT * FROM staged_dataset WHERE dataset_id <> ALL(%s::uuid[])
+"""
+INSERT_DATASTORE_RECORDS = """
+INSERT INTO datastore_record SELECT * FROM staged_record WHERE dataset_id <> ALL(%s::uuid[])
+"""
 
 # The columns of `dataset_conflicts.Side`.
 DATASET_SIDE = """
