@@ -18,6 +18,7 @@ module                 subject
 `stage_out`            files of a stage-out list into the datastore, the delta last
 `job_files`            a job file and its datastore, from its URI
 `classads`             reading and writing the ClassAds of the plugin protocol
+`plugin_protocol`      what HTCondor and the plugin say to each other
 `htcondor_plugin`      the plugin: ``-classad``, and ``-infile -outfile [-upload]``
 =====================  ========================================================================
 

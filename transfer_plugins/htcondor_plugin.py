@@ -17,30 +17,29 @@ the main thread would not do: boto3 waits for its own threads, which wait for th
 
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from registry import names
 from registry.errors import FormatError, QuantumExecError
-from transfer_plugins.classads import ClassAd, Value, format_ad, parse_ads, parse_old_ad
-
-OBJECT_SCHEME = "qs3"
-JOB_SCHEME = "qs3job"
-PLUGIN_VERSION = "0.1"
-
-ENDPOINT_ATTRIBUTE = "QuantumExecS3Endpoint"
-DEADLINE_ATTRIBUTE = "QuantumExecTransferDeadline"
-# Far below STARTER_FILE_XFER_STALL_TIMEOUT (3600 s), which kills a silent starter before 25.2.
-_DEFAULT_DEADLINE_S = 1800
-_LONGEST_DEADLINE_S = 30 * 86_400
+from transfer_plugins.classads import ClassAd
+from transfer_plugins.plugin_protocol import (
+    JOB_SCHEME,
+    OBJECT_SCHEME,
+    Request,
+    Settings,
+    capabilities,
+    read_requests,
+    read_settings,
+    result_ad,
+    s3_uri,
+    split_url,
+    write_results,
+)
 
 _USAGE = "usage: quantum_exec_plugin -classad | -infile FILE -outfile FILE [-upload]"
 
@@ -50,23 +49,6 @@ class InterruptedTransferError(QuantumExecError):
 
     error_type = "interrupted_transfer"
     is_retryable = True
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One input ad: a URL and a path on this machine; ``flaw`` tells if it is not usable."""
-
-    url: str
-    path: Path
-    flaw: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the job ad says; never a secret, since every user of a pool reads job ads."""
-
-    endpoint_url: str | None
-    deadline_s: int
 
 
 class Call:
@@ -90,8 +72,8 @@ class Call:
                 if error is not None and not self.requests:
                     missing = [Request("", Path())]
                 for request in missing:
-                    results.append(_result(request, self.is_upload, time.time(), error=failure))
-                _write_results(self.outfile, results)
+                    results.append(result_ad(request, self.is_upload, time.time(), error=failure))
+                write_results(self.outfile, results)
                 is_success = all(result["TransferSuccess"] is True for result in results)
                 self._exit_code = 0 if is_success else 1
             return self._exit_code
@@ -143,19 +125,6 @@ def _answer_when_stopped(call: Call, deadline_s: int) -> None:
         os._exit(code)
 
 
-def capabilities() -> str:
-    """The old-format ad that tells HTCondor what this plugin can do."""
-    return "\n".join(
-        [
-            "MultipleFileSupport = true",
-            'PluginType = "FileTransfer"',
-            "ProtocolVersion = 2",
-            f'PluginVersion = "{PLUGIN_VERSION}"',
-            f'SupportedMethods = "{OBJECT_SCHEME},{JOB_SCHEME}"',
-        ]
-    )
-
-
 def _parse_arguments(arguments: list[str]) -> tuple[Path, Path, bool]:
     words = list(arguments)
     is_upload = "-upload" in words
@@ -165,29 +134,6 @@ def _parse_arguments(arguments: list[str]) -> tuple[Path, Path, bool]:
     if set(options) != {"-infile", "-outfile"}:
         raise ValueError
     return Path(options["-infile"]), Path(options["-outfile"]), is_upload
-
-
-def read_requests(infile: Path) -> list[Request]:
-    """Read the input ads; those without a URL and a file name are settings (protocol 4).
-
-    Raises
-    ------
-    FormatError, OSError
-    """
-    text = infile.read_bytes().decode("utf-8", "surrogateescape")
-    ads = parse_ads(text)
-    return [_request_of(ad) for ad in ads if "Url" in ad or "LocalFileName" in ad]
-
-
-def _request_of(ad: ClassAd) -> Request:
-    url, path = ad.get("Url"), ad.get("LocalFileName")
-    if isinstance(url, str) and isinstance(path, str):
-        return Request(url, Path(path))
-    return Request(
-        url if isinstance(url, str) else "",
-        Path(path) if isinstance(path, str) else Path(),
-        f"input ad: expected Url and LocalFileName as strings, found {ad!r}",
-    )
 
 
 def _transfer_all(call: Call, settings: Settings) -> None:
@@ -203,8 +149,8 @@ def _transfer_one(request: Request, is_upload: bool, settings: Settings) -> Clas
     try:
         moved = _action(request, is_upload)(request, settings)
     except Exception as error:
-        return _result(request, is_upload, started, error=error)
-    return _result(request, is_upload, started, n_files=moved[0], n_bytes=moved[1])
+        return result_ad(request, is_upload, started, error=error)
+    return result_ad(request, is_upload, started, n_files=moved[0], n_bytes=moved[1])
 
 
 def _action(request: Request, is_upload: bool) -> Callable[[Request, Settings], tuple[int, int]]:
@@ -272,102 +218,6 @@ def _stage_out_job(request: Request, settings: Settings) -> tuple[int, int]:
     # Some of the time is kept for the requests under way when patience ends.
     moved = stage_out(stage_out_list, store, sandbox, patience_s=settings.deadline_s * 0.75)
     return moved.n_files, moved.n_bytes
-
-
-def s3_uri(url: str) -> str:
-    """Return one of our URLs as that of the same object in S3."""
-    bucket, key = split_url(url)
-    return f"s3://{bucket}/{key}"
-
-
-def split_url(url: str) -> tuple[str, str]:
-    """Return bucket and key of one of our URLs.
-
-    Raises
-    ------
-    FormatError
-        If one of them is missing.
-    """
-    parts = urllib.parse.urlsplit(url)
-    key = urllib.parse.unquote(parts.path.lstrip("/"))
-    # A key with ? or # has them as %3F and %23; cut off, they would name another object.
-    if not parts.netloc or not key or "?" in url or "#" in url:
-        raise FormatError(f"expected {parts.scheme}://bucket/key, found {url!r}")
-    return parts.netloc, key
-
-
-def read_settings(environment: "os._Environ[str] | dict[str, str]") -> Settings:
-    """Read the settings of the job from the job ad that ``_CONDOR_JOB_AD`` names.
-
-    The job's own environment does not reach a plugin before HTCondor 24.3.
-    """
-    path = environment.get("_CONDOR_JOB_AD")
-    ad: ClassAd = {}
-    if path:
-        with suppress(OSError):
-            ad = parse_old_ad(Path(path).read_text(errors="replace"))
-    endpoint = ad.get(ENDPOINT_ATTRIBUTE.lower())
-    deadline = ad.get(DEADLINE_ATTRIBUTE.lower())
-    return Settings(
-        endpoint if isinstance(endpoint, str) and endpoint else None,
-        min(deadline, _LONGEST_DEADLINE_S)
-        if isinstance(deadline, int) and deadline > 0
-        else _DEFAULT_DEADLINE_S,
-    )
-
-
-def _result(
-    request: Request,
-    is_upload: bool,
-    started: float,
-    *,
-    n_files: int = 0,
-    n_bytes: int = 0,
-    error: Exception | None = None,
-) -> ClassAd:
-    ended = time.time()
-    result: ClassAd = {
-        "TransferFileName": str(request.path),
-        "TransferUrl": request.url,
-        "TransferProtocol": request.url.partition("://")[0].lower(),
-        "TransferType": "upload" if is_upload else "download",
-        "TransferSuccess": error is None,
-        "TransferStartTime": int(started),
-        "TransferEndTime": int(ended),
-        "ConnectionTimeSeconds": round(ended - started, 3),
-        "TransferFileBytes": n_bytes,
-        "TransferTotalBytes": n_bytes,
-        "DeveloperData": {"FilesCount": n_files, "PluginVersion": PLUGIN_VERSION},
-    }
-    if error is not None:
-        result["TransferError"] = describe(error)
-        result["TransferErrorData"] = [_error_data(error)]
-    return result
-
-
-def describe(error: Exception) -> str:
-    """One line for the hold reason: ours as they are, others with their class."""
-    is_ours = isinstance(error, QuantumExecError)
-    text = str(error) if is_ours else f"{type(error).__name__}: {error}"
-    return " ".join(text.encode("utf-8", "replace").decode().split())[:1000]
-
-
-def _error_data(error: Exception) -> dict[str, Value]:
-    return {
-        "ErrorType": "Transfer",
-        "ErrorString": describe(error),
-        "Retryable": bool(getattr(error, "is_retryable", False)),
-        "PluginVersion": PLUGIN_VERSION,
-        "LocalMachineName": socket.gethostname(),
-    }
-
-
-def _write_results(outfile: Path, results: list[ClassAd]) -> None:
-    """Write over the spaces that HTCondor filled the file with, so that a full disk is no loss."""
-    text = "".join(format_ad(result) + "\n" for result in results)
-    handle = os.open(outfile, os.O_WRONLY | os.O_CREAT, 0o644)
-    with os.fdopen(handle, "wb") as file:
-        file.write(text.encode("utf-8", "surrogateescape"))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from executor.submit.configuration import ConfigurationError, SubmitConfiguration
 from registry import names
 from registry.job import Job
-from transfer_plugins.htcondor_plugin import DEADLINE_ATTRIBUTE, ENDPOINT_ATTRIBUTE, JOB_SCHEME
+from transfer_plugins.plugin_protocol import DEADLINE_ATTRIBUTE, ENDPOINT_ATTRIBUTE, JOB_SCHEME
 
 DAG_FILE = "run.dag"
 DAGMAN_LOG = f"{DAG_FILE}.dagman.log"

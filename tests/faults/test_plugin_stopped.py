@@ -13,8 +13,8 @@ from registry.job import write_job
 from tests.plugin_process import PluginCall
 from tests.s3_proxy import HANG, S3Proxy
 from tests.samples import QUANTUM_ID, RAW_CONTENT, RAW_KEY, RUN, make_input, make_job
-from transfer_plugins.htcondor_plugin import DEADLINE_ATTRIBUTE, ENDPOINT_ATTRIBUTE
 from transfer_plugins.object_store import ObjectStore, open_store
+from transfer_plugins.plugin_protocol import DEADLINE_ATTRIBUTE, ENDPOINT_ATTRIBUTE
 from transfer_plugins.stage_in import stage_in
 
 # HTCondor waits for at least 10 s between SIGTERM and SIGKILL.

@@ -24,8 +24,8 @@ from tests.samples import (
     make_output,
 )
 from transfer_plugins.checksums import checksum_of_bytes
-from transfer_plugins.htcondor_plugin import ENDPOINT_ATTRIBUTE
 from transfer_plugins.object_store import ObjectStore, open_store
+from transfer_plugins.plugin_protocol import ENDPOINT_ATTRIBUTE
 from transfer_plugins.stage_out import read_list
 
 JOB_KEY = names.job_key(RUN, QUANTUM_ID)

@@ -10,7 +10,7 @@ import pytest
 
 from registry.errors import FormatError
 from tests.plugin_process import COMMAND, N_SPACES, PluginCall, call_plugin, read_ads
-from transfer_plugins.htcondor_plugin import JOB_SCHEME, OBJECT_SCHEME, read_settings, split_url
+from transfer_plugins.plugin_protocol import JOB_SCHEME, OBJECT_SCHEME, read_settings, split_url
 
 
 def test_capabilities_as_htcondor_reads_them() -> None:
