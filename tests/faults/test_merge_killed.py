@@ -181,6 +181,8 @@ def test_two_mergers_at_once(filled: MergeSite, clean: Dump) -> None:
     assert {process.returncode for process in processes} <= {0, 10, 11}
     n_merged = sum(report["n_deltas_merged"] for report in reports)
     assert n_merged == len(clean["merged_attempt"])
+    # What the other one has merged is not taken for bad.
+    assert [report["n_quarantined"] for report in reports] == [len(clean["quarantine"])] * 2
     assert filled.dump() == clean
 
 
