@@ -6,6 +6,7 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -49,7 +50,8 @@ class PostgresProxy:
             threading.Thread(target=self._pass_on, args=(client, server), daemon=True).start()
 
     def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
-        with client, server, selectors.DefaultSelector() as selector:
+        # Either side may be gone at any moment; then so is the other.
+        with suppress(OSError), client, server, selectors.DefaultSelector() as selector:
             selector.register(client, selectors.EVENT_READ, (server, self._is_cut))
             selector.register(server, selectors.EVENT_READ, (client, lambda *_: False))
             while True:
