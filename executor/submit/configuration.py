@@ -7,6 +7,7 @@
 import shutil
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -19,15 +20,19 @@ class ConfigurationError(QuantumExecError, ValueError):
     error_type = "configuration"
 
 
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class Requests(msgspec.Struct, forbid_unknown_fields=True, rename="camel", frozen=True):
     """What a job asks of a pool; a field that is not set is taken from the level above."""
 
-    request_memory: int | None = None
+    request_memory: Positive | None = None
     """MiB."""
-    request_cpus: int | None = None
-    request_disk: int | None = None
+    request_cpus: Positive | None = None
+    request_disk: Positive | None = None
     """MiB."""
-    number_of_retries: int | None = None
+    number_of_retries: Count | None = None
     """DAGMan's retries of a job that failed; evictions are not counted."""
     retry_unless_exit: int | None = None
     """Exit code after which a retry is of no use."""
@@ -51,18 +56,18 @@ class SubmitConfiguration(
 
     If empty, each machine takes what its own environment says, in the end AWS.
     """
-    max_idle: int = 1000
+    max_idle: Positive = 1000
     """Idle jobs that DAGMan keeps in the queue."""
-    max_starts: int = 8
+    max_starts: Positive = 8
     """Starts of one job after which it is given up, evictions counted."""
-    transfer_deadline: int = 1800
+    transfer_deadline: Positive = 1800
     """Seconds after which the plugin ends a transfer as failed."""
-    request_memory: int = 2048
+    request_memory: Positive = 2048
     """MiB."""
-    request_cpus: int = 1
-    request_disk: int = 1024
+    request_cpus: Positive = 1
+    request_disk: Positive = 1024
     """MiB."""
-    number_of_retries: int = 0
+    number_of_retries: Count = 0
     retry_unless_exit: int | None = None
     pipetask: dict[str, Requests] = {}
     """Requests of single task labels."""
@@ -110,7 +115,9 @@ def read_submit_configuration(path: Path | None) -> SubmitConfiguration:
     if path is None:
         return SubmitConfiguration()
     try:
-        found = msgspec.yaml.decode(path.read_bytes() or b"{}", type=SubmitConfiguration)
+        # A file of comments is read as null.
+        read = msgspec.yaml.decode(path.read_bytes(), type=SubmitConfiguration | None)
+        found = read or SubmitConfiguration()
     except (OSError, msgspec.MsgspecError) as error:
         raise ConfigurationError(f"submit configuration {path}: {error}") from error
     for value in (found.worker_executable, found.merge_executable, found.merge_config):

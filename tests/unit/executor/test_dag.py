@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The files of a DAG, as text; a pool reads them in ``tests/pool``."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from executor.submit.configuration import ConfigurationError, SubmitConfiguration
+from executor.submit.dag import Node, job_url_prefix, write_dag
+from tests.samples import RUN, make_job
+
+DATASTORE = "s3://bucket/repo"
+CONFIGURATION = SubmitConfiguration(
+    worker_executable="/opt/quantum-exec",
+    merge_executable="/opt/registry-merge",
+    merge_config="/etc/merge.yaml",
+    s3_endpoint_url="http://s3.example:9000",
+)
+NODES = [
+    Node("11", "isr", is_done=True),
+    Node("22", "isr"),
+    Node("33", "coadd", frozenset({"11", "22"})),
+]
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "aws-secret",
+    "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
+    "AWS_SESSION_TOKEN": "token-secret",
+    "PGPASSWORD": "pg-secret",
+    "REGISTRY_MERGE_DATABASE": "postgresql://u:pg-secret@h/d",
+}
+
+
+def files(tmp_path: Path, configuration: SubmitConfiguration = CONFIGURATION) -> dict[str, str]:
+    """The files of a DAG of three nodes, by name."""
+    environment = {"HOME": "/home/me", "PGSERVICE": "central", **SECRETS}
+    write_dag(tmp_path, NODES, RUN, DATASTORE, configuration, environment)
+    return {path.name: path.read_text() for path in tmp_path.iterdir()}
+
+
+def settings(text: str) -> dict[str, str]:
+    """The lines of a submit description."""
+    lines = (line.partition(" = ") for line in text.splitlines())
+    return {name: value for name, separator, value in lines if separator}
+
+
+def test_dag_has_a_node_for_each_quantum_and_the_order_of_the_graph(tmp_path: Path) -> None:
+    lines = files(tmp_path)["run.dag"].splitlines()
+    assert [line for line in lines if line.startswith("JOB")] == [
+        "JOB isr_11 quantum.isr.sub DONE",
+        "JOB isr_22 quantum.isr.sub",
+        "JOB coadd_33 quantum.coadd.sub",
+    ]
+    assert 'VARS coadd_33 quantum_id="33"' in lines
+    assert [line for line in lines if line.startswith("PARENT")] == [
+        "PARENT isr_11 isr_22 CHILD coadd_33"
+    ]
+    assert lines[-2:] == [
+        "FINAL merge merge.sub",
+        "SCRIPT POST merge merge-status.sh $RETURN $DAG_STATUS",
+    ]
+    assert not [line for line in lines if line.startswith("RETRY")]
+
+
+def test_retries_are_those_of_the_task(tmp_path: Path) -> None:
+    import msgspec
+
+    retrying = msgspec.structs.replace(CONFIGURATION, number_of_retries=2, retry_unless_exit=20)
+    lines = files(tmp_path, retrying)["run.dag"].splitlines()
+    assert "RETRY coadd_33 2 UNLESS-EXIT 20" in lines
+
+
+def test_one_marker_comes_in_and_one_goes_out(tmp_path: Path) -> None:
+    found = settings(files(tmp_path)["quantum.isr.sub"])
+    url = f"qs3job://bucket/repo/{RUN}/quantum-exec/jobs/$(quantum_id).json"
+    assert found["transfer_input_files"] == url
+    assert found["transfer_output_files"] == "stage-out.json"
+    assert found["transfer_output_remaps"] == f'"stage-out.json = {url}"'
+    assert found["executable"] == "/opt/quantum-exec"
+    assert found["arguments"] == "run --log-level INFO"
+    assert found["My.QuantumExecS3Endpoint"] == '"http://s3.example:9000"'
+    assert found["My.QuantumExecTransferDeadline"] == "1800"
+    assert {"output", "error"}.isdisjoint(found)
+
+
+def test_merge_runs_on_the_access_point(tmp_path: Path) -> None:
+    found = settings(files(tmp_path)["merge.sub"])
+    assert found["universe"] == "local"
+    assert found["arguments"] == (
+        f"merge {DATASTORE} {RUN} --config /etc/merge.yaml --endpoint-url http://s3.example:9000"
+    )
+    assert found["environment"] == '"HOME=/home/me PGSERVICE=central"'
+
+
+def test_no_secret_is_in_any_file(tmp_path: Path) -> None:
+    text = "\n".join(files(tmp_path).values())
+    assert not [secret for secret in SECRETS.values() if secret in text]
+
+
+@pytest.mark.parametrize(
+    ("merge", "dag", "expected"), [(0, 0, 0), (0, 1, 1), (0, 2, 1), (4, 0, 4), (4, 1, 4)]
+)
+def test_merge_turns_no_failed_dag_into_a_successful_one(
+    tmp_path: Path, merge: int, dag: int, expected: int
+) -> None:
+    files(tmp_path)
+    done = subprocess.run([tmp_path / "merge-status.sh", str(merge), str(dag)])
+    assert done.returncode == expected
+
+
+@pytest.mark.parametrize(
+    "datastore",
+    ["file:///data", "s3://", "s3://bucket/a b", "s3://bucket/a?b", "s3://bucket/", "/data", ""],
+)
+def test_datastore_must_be_in_s3(datastore: str) -> None:
+    with pytest.raises(ConfigurationError, match="datastore: a pool needs s3://bucket/prefix"):
+        job_url_prefix(datastore, RUN)
+
+
+@pytest.mark.parametrize("path", ["/opt/a b", "/opt/a\nqueue 1000", '/opt/"x', "/opt/$(HOME)"])
+def test_what_a_submit_file_would_read_otherwise_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ConfigurationError, match="worker executable: expected no white space"):
+        files(tmp_path, SubmitConfiguration(worker_executable=path))
+
+
+def test_rerun_is_one_node_without_parents() -> None:
+    job = make_job()
+    assert Node.of_job(job) == Node(job.quantum_id, "calibrate")
