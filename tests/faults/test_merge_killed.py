@@ -79,8 +79,8 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
 def hold(site: MergeSite, statement: str) -> Iterator[Callable[[], bool]]:
     """Hold a lock; gives a function that tells whether another session waits for a lock."""
     with (
-        psycopg.connect(site.address) as holder,
-        psycopg.connect(site.address, autocommit=True) as watcher,
+        psycopg.connect(site.address, application_name="test") as holder,
+        psycopg.connect(site.address, autocommit=True, application_name="test") as watcher,
     ):
         holder.execute(statement.encode())
 
@@ -196,8 +196,9 @@ def test_mergers_that_are_killed_and_others_that_go_on(
         for victim in victims:
             victim.send_signal(signal.SIGKILL)
             victim.communicate()
+        # Though they wait for a lock that nobody gives up, the server ends their sessions.
+        wait_for_no_other_session(filled)
         survivor = start_merge(filled)
-        # The survivor waits for the sessions of the victims, which the server gives up by itself.
     out, err = survivor.communicate(timeout=DEADLINE_S)
     assert survivor.returncode in (10, 11), err
     assert json.loads(out)["n_deltas_merged"] == len(clean["merged_attempt"])

@@ -5,12 +5,15 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 
+import psycopg
 import pytest
 
 from merger.central_registry import CentralRegistry
-from merger.delta_checks import Reason
+from merger.delta_checks import BadDelta, Reason
 from merger.exit_codes import ExitCode
 from merger.merge import merge_run
+from merger.progress import Progress
+from merger.quarantine import renew_quarantine
 from registry import names
 from registry.attempt import AttemptStatus
 from registry.delta import DELTA_FORMAT, Delta, MetricRow, write_delta
@@ -329,6 +332,29 @@ def test_newer_format_is_taken_after_an_upgrade(
     assert site.merge().exit_code == ExitCode.NEWER_FORMAT
     monkeypatch.setattr("registry.delta.DELTA_FORMAT", DELTA_FORMAT + 1)
     assert site.merge().counts.n_deltas == 1
+
+
+def test_delta_that_another_merger_quarantines_meanwhile(site: MergeSite) -> None:
+    """One that knows less, such as the graph record before the RUN was extended."""
+    (key,) = site.put(site.delta(0, 1))
+
+    class OtherMerger(Progress):
+        def start(self, n_deltas: int) -> None:
+            with psycopg.connect(site.address) as connection:
+                row = (key, site.graph.run, "unknown_graph", "as far as it knows")
+                connection.execute("INSERT INTO quarantine VALUES (%s, %s, %s, %s)", row)
+
+    assert site.merge(progress=OtherMerger()).counts.n_deltas == 1
+    assert site.rows("SELECT count(*) FROM quarantine") == [(0,)]
+
+
+def test_merged_delta_is_not_quarantined_afterwards(site: MergeSite) -> None:
+    """By a merger that read it before another one merged it, and knows less."""
+    (key,) = site.put(site.delta(0, 1))
+    site.merge()
+    bad = [BadDelta(key, Reason.UNKNOWN_GRAPH, "as far as it knows")]
+    renew_quarantine(site.registry, site.graph.run, frozenset(), bad)
+    assert site.rows("SELECT count(*) FROM quarantine") == [(0,)]
 
 
 def test_quarantine_of_another_run_is_left_alone(site: MergeSite) -> None:
