@@ -7,6 +7,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -106,7 +107,7 @@ def _execute(root: Path, task_labels: set[str] | None = None) -> Executed:
         path = root / known.dataset_type / canonical(known.data_id)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(store.get(known.key))
-    with sqlite3.connect(root / "registry.sqlite3") as connection:
+    with closing(sqlite3.connect(root / "registry.sqlite3")) as connection, connection:
         connection.execute("CREATE TABLE dimension_record (dimension, data_id, record)")
     repos = []
     for quantum in graph["quanta"]:
@@ -179,7 +180,7 @@ def test_weather_is_found_by_calibration(executed: Executed) -> None:
 
 
 def test_exposure_summaries_are_in_the_private_registry(executed: Executed) -> None:
-    with sqlite3.connect(executed.root / "registry.sqlite3") as connection:
+    with closing(sqlite3.connect(executed.root / "registry.sqlite3")) as connection:
         rows = connection.execute("SELECT * FROM dimension_record ORDER BY rowid").fetchall()
     assert [json.loads(data_id)["exposure"] for _, data_id, _ in rows] == list(range(1, 13))
     for dimension, data_id, text in rows:
