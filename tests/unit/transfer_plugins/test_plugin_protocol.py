@@ -160,6 +160,16 @@ def test_file_names_come_back_as_they_were(tmp_path: Path, name: str) -> None:
     assert ad["TransferFileName"] == str(tmp_path / name)
 
 
+@pytest.mark.parametrize("written", [b"/scratch/\xff", rb"/scratch/\377"])
+def test_file_name_that_is_no_utf8_comes_back_as_well(tmp_path: Path, written: bytes) -> None:
+    infile, outfile = tmp_path / "in", tmp_path / "out"
+    infile.write_bytes(b'[ Url = "s3://b/k"; LocalFileName = "%s" ]' % written)
+    outfile.write_bytes(b" " * N_SPACES)
+    words = ["-infile", str(infile), "-outfile", str(outfile)]
+    assert subprocess.run([*COMMAND, *words]).returncode == 1
+    assert b'TransferFileName = "/scratch/\xff"' in outfile.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("url", "bucket", "key"),
     [
