@@ -83,12 +83,12 @@ def merge_run(
     progress = progress or Progress()
     began = time.monotonic()
     predictions = read_predictions(store, run)
-    for graph in predictions.graphs.values():
-        _ensure_graph(registry, graph)
+    n_conflicts = sum(_ensure_graph(registry, graph) for graph in predictions.graphs.values())
     before = read_quarantine(registry, run)
     by_attempt, strangers = list_deltas(store, run)
     unmerged = _read_unmerged(registry, by_attempt)
     report = MergeReport(run, len(by_attempt) + len(strangers), len(by_attempt) - len(unmerged))
+    report.counts.n_conflicts = n_conflicts
     report.quarantined += map(_stranger, strangers)
     progress.start(len(unmerged))
     insertion = Insertion(registry, predictions)
@@ -121,21 +121,27 @@ class _Prepared:
             return cls(read, None)
 
 
-def _ensure_graph(registry: CentralRegistry, graph: PredictedGraph) -> None:
-    """Ensure what the rows of deltas refer to, and the graph's own dimension records."""
+def _ensure_graph(registry: CentralRegistry, graph: PredictedGraph) -> int:
+    """Ensure what the rows of deltas refer to, and the graph's own dimension records.
 
-    def ensure(cursor: Cursor, *, careful: bool) -> None:
+    Returns
+    -------
+    int
+        Number of conflicts that were not recorded before.
+    """
+
+    def ensure(cursor: Cursor, *, careful: bool) -> int:
         cursor.execute(statements.ENSURE_RUN, (graph.record.run,))
         for dataset_type in sorted(graph.record.dataset_types, key=lambda t: t.name):
             _ensure_dataset_type(cursor, dataset_type, graph.record.graph_id)
         brought = [(record, None) for record in graph.record.dimension_records]
         rows = CopyRows.encode(dimension_table(brought))
-        insert_dimensions(cursor, rows, careful=careful)
+        return insert_dimensions(cursor, rows, careful=careful)
 
     try:
-        registry.transact(lambda cursor: ensure(cursor, careful=False))
+        return registry.transact(lambda cursor: ensure(cursor, careful=False))
     except NeedsCareError:
-        registry.transact(lambda cursor: ensure(cursor, careful=True), alone=True)
+        return registry.transact(lambda cursor: ensure(cursor, careful=True), alone=True)
 
 
 def _ensure_dataset_type(cursor: Cursor, dataset_type: DatasetType, graph_id: str) -> None:

@@ -213,3 +213,21 @@ def test_graph_and_attempt_disagree_on_a_dimension_record(site: MergeSite) -> No
     assert site.merge().counts.n_conflicts == 1
     assert site.merge().counts.n_conflicts == 0
     assert read_dimension_conflict(site) == [("2", None, False), ("3", attempt(1), True)]
+
+
+@pytest.mark.parametrize("airmass_of_graph, kept", [(2, 3), (4, 4)])
+def test_graph_that_comes_after_the_attempt(
+    site: MergeSite, airmass_of_graph: int, kept: int
+) -> None:
+    site.put(site.delta(0, 1, dimension_record=airmass(3)))
+    site.merge()
+    graph = factories.make_graph(1, name="more", dimension_records=airmass(airmass_of_graph))
+    factories.publish(site.store, graph)
+    report = site.merge()
+    assert (report.counts.n_conflicts, report.exit_code) == (1, ExitCode.CONFLICTS)
+    assert site.merge().counts.n_conflicts == 0
+    assert site.rows("SELECT record FROM dimension_record") == [({"airmass": kept},)]
+    sides = [(str(airmass_of_graph), None), ("3", attempt(1))]
+    assert read_dimension_conflict(site) == sorted(
+        (text, attempt_id, text == str(kept)) for text, attempt_id in sides
+    )
