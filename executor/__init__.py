@@ -14,6 +14,7 @@ What runs where::
 module               subject
 ===================  ==========================================================================
 `cli`                the command ``quantum-exec``, all but ``run``
+`command_options`    options that several commands share
 `worker_command`     ``quantum-exec run``, which starts once per quantum
 `exit_codes`         what its exit codes mean
 `quantum_run`        one attempt from a staged-in sandbox to a stage-out list
@@ -25,9 +26,11 @@ module               subject
 `repo`               the repo object: get, put, path of a ref
 `storage_classes`    readers and writers, by storage class
 `demo`               a survey of real pixels and a pipeline over it, as an example
-`submit`             graph files, the local runner, DAGMan, rerun
+`graph`              graph files, and what can be asked of them
+`submit`             the local runner, DAGMan, rerun
 ===================  ==========================================================================
 
-A worker imports nothing of `executor.submit`, no database driver and no htcondor2. boto3 is
-imported only when ``quantum-exec run`` is given a URI and must stage in and out by itself.
+A worker imports nothing of `executor.graph` and `executor.submit`, no database driver and no
+htcondor2. boto3 is imported only when ``quantum-exec run`` is given a URI and must stage in and
+out by itself.
 """

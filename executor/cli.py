@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from executor import worker_command
+from executor.command_options import (
+    ConfigOption,
+    DatastoreOption,
+    EndpointOption,
+    ExtendOption,
+    JsonOption,
+    RunOption,
+    WaitOption,
+)
 from executor.exit_codes import ExitCode, code_of_signal
 
 if TYPE_CHECKING:
@@ -24,30 +33,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Run quanta of survey-astronomy pipelines: on a worker, on this machine, on a pool.",
 )
-
-DatastoreOption = Annotated[
-    str, typer.Option("--datastore", help="s3://bucket/prefix or file:///directory")
-]
-EndpointOption = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads it at run time
-    typer.Option("--endpoint-url", help="address of the S3 service, if it is not AWS"),
-]
-
-RunOption = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--run", help="RUN to write into; default: the one that the graph file names"),
-]
-ExtendOption = Annotated[
-    bool, typer.Option("--extend", help="let the RUN belong to this graph as well")
-]
-ConfigOption = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--config", help="submit configuration (YAML)"),
-]
-WaitOption = Annotated[
-    bool, typer.Option("--wait", help="wait for the DAG and end with its exit code")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="report as one JSON object")]
 
 
 @app.callback()
@@ -99,8 +84,8 @@ def run_local(
     """
     from rich.console import Console
 
+    from executor.graph.yaml_graph import read_graph_file
     from executor.submit import progress
-    from executor.submit.graph_file import read_graph_file
     from executor.submit.local_runner import run_locally
     from executor.submit.publish import publish_graph
     from transfer_plugins.object_store import open_store
@@ -149,9 +134,9 @@ def submit(
 
     Example: quantum-exec submit graph.yaml --datastore s3://bucket/repo --config submit.yaml
     """
+    from executor.graph.yaml_graph import read_graph_file
     from executor.submit.configuration import read_submit_configuration
     from executor.submit.dag import Node, job_url_prefix
-    from executor.submit.graph_file import read_graph_file
     from executor.submit.pool import submit_dag
     from executor.submit.progress import error_console, progress_bar
     from executor.submit.publish import publish_graph
@@ -222,9 +207,9 @@ def rerun(
 
     Example: quantum-exec rerun u/me/night1 --quantum ID --datastore s3://bucket/repo
     """
+    from executor.graph.yaml_graph import read_graph_file
     from executor.submit.configuration import read_submit_configuration
     from executor.submit.dag import Node
-    from executor.submit.graph_file import read_graph_file
     from executor.submit.pool import submit_dag
     from executor.submit.rerun import job_to_rerun, rerun_locally
     from transfer_plugins.object_store import open_store

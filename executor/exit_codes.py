@@ -18,6 +18,8 @@ class ExitCode(enum.IntEnum):
     """The quantum failed and will fail again with the same inputs; do not retry."""
     INVALID_QUANTUM = 21
     """The job cannot be run as it is written; mend the graph."""
+    WRONG_OUTPUTS = 22
+    """The task ended well, but left other outputs or registry rows than the graph predicts."""
     STAGE_IN_FAILED = 30
     """An input is not there or could not be fetched; a retry may help."""
     STAGE_OUT_FAILED = 31
@@ -26,6 +28,18 @@ class ExitCode(enum.IntEnum):
     """The RUN belongs to another graph."""
     ALREADY_SUBMITTED = 33
     """A DAG of this RUN is in the queue already."""
+    OVER_WALL_TIME = 34
+    """The task ran longer than it had asked for and was ended."""
+    OVER_MEMORY = 35
+    """The task's processes held more memory than it had asked for and were ended."""
+    OVER_SCRATCH = 36
+    """The sandbox held more than the task had asked for, or its disk is full."""
+    SANDBOX_UNUSABLE = 37
+    """The sandbox is not staged in, or cannot be written; another worker may do."""
+    DATASTORE_UNAVAILABLE = 38
+    """The datastore cannot be reached, refuses the credentials, or has no such bucket or object."""
+    OUTPUTS_DIFFER = 40
+    """``rerun --compare`` or ``graph diff`` found differences."""
     NO_WORK = 79
     """Given by a task, not by us: there was nothing to do; the attempt is successful."""
 

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from registry import names, typed_json
 from registry.attempt import AttemptStatus
 from registry.errors import FormatError, InvalidNameError, NewerFormatError
+from registry.job import ResourceRequest
 from registry.model import DataId, DimensionRecord
 
-DELTA_FORMAT = 1
+DELTA_FORMAT = 2
+"""Format 2 added what was asked for, I/O, scratch space, versions and the wrapper's log."""
 
 _HEAD = b'{"checksum":"sha256:'
 _HEX_DIGITS = 64
@@ -42,12 +44,29 @@ class ReadInput:
 
 @dataclass(frozen=True, slots=True)
 class ResourceUse:
-    """What the task and all its children used."""
+    """What the task and all its descendants used; None where it was not measured.
+
+    ``max_rss_bytes`` is the peak of the sum over the process tree, sampled, and never less than
+    that of its largest process. ``read_bytes`` and ``write_bytes`` went through system calls (rchar
+    and wchar of proc(5)). ``scratch_bytes`` is the most that lay in the sandbox.
+    """
 
     wall_s: float
     cpu_user_s: float
     cpu_system_s: float
     max_rss_bytes: int
+    read_bytes: int | None = None
+    write_bytes: int | None = None
+    scratch_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A step of the wrapper: seconds since stage-in began, what was done, and facts about it."""
+
+    elapsed_s: float
+    event: str
+    facts: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +112,8 @@ class Delta:
     """What one quantum attempt read, did, and added to its private registry.
 
     Times are UTC in ISO 8601 with microseconds. ``no_work`` marks a success that had nothing to
-    do. A delta that is not successful names no outputs.
+    do. A delta that is not successful names no outputs. ``versions`` are those of what ran, by
+    name; ``requested`` is None in deltas of format 1.
     """
 
     format: int
@@ -115,6 +135,9 @@ class Delta:
     log_key: str | None
     inputs: list[ReadInput]
     rows: AddedRows
+    requested: ResourceRequest | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    wrapper_log: list[LogEntry] = field(default_factory=list)
 
 
 def write_delta(delta: Delta) -> bytes:

@@ -8,7 +8,7 @@ for each quantum, compressed, and tells the merger which outputs a delta may nam
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from registry import typed_json
 from registry.errors import FormatError
@@ -32,12 +32,17 @@ class GraphRecord:
 
 @dataclass(frozen=True, slots=True)
 class PredictedQuantum:
-    """A quantum of a graph; ``outputs`` are the ids of the datasets that it may make."""
+    """A quantum of a graph.
+
+    ``outputs`` are the ids of the datasets that it may make, ``parents`` those of the quanta in
+    the same RUN whose outputs it reads.
+    """
 
     quantum_id: str
     task_label: str
     data_id: DataId
     outputs: list[str]
+    parents: list[str] = field(default_factory=list)
 
 
 def write_graph_record(record: GraphRecord) -> bytes:

@@ -1,13 +1,37 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Job file: all that a worker must know to run one quantum, written when a graph is published."""
 
+import enum
 from dataclasses import dataclass, field
 
 from registry import names, typed_json
 from registry.errors import FormatError
 from registry.model import DataId, DatasetType, DimensionRecord
 
-JOB_FORMAT = 1
+JOB_FORMAT = 2
+
+
+class DataMode(enum.StrEnum):
+    """Who moves the bytes of datasets."""
+
+    STAGED = "staged"
+    """Stage-in and stage-out: the task sees files of its sandbox only."""
+    DIRECT = "direct"
+    """The task reads and writes in the datastore itself; only the registry is local."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceRequest:
+    """What a quantum asks for, and must not exceed; None asks for nothing in particular.
+
+    ``memory_mib`` is the resident memory of the task's whole process tree, ``scratch_mib`` what
+    lies in the sandbox, ``wall_s`` the seconds from the start of the task to its end.
+    """
+
+    cpus: int | None = None
+    memory_mib: int | None = None
+    scratch_mib: int | None = None
+    wall_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +46,16 @@ class TaskCall:
     function: str | None = None
     config: dict[str, object] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    resources: ResourceRequest = field(default_factory=ResourceRequest)
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedInput:
     """A dataset that the quantum reads.
 
-    ``producer`` is the quantum that makes it; its delta then tells key, size and checksum.
-    Without one the dataset is there already and ``key`` names it, with size (bytes) and checksum
-    (``sha256:…``) if known.
+    ``producer`` is the quantum that makes it, in the RUN ``run``; its delta then tells key, size
+    and checksum. Without one the dataset is there already and ``key`` names it, with size (bytes)
+    and checksum (``sha256:…``) if known.
     """
 
     dataset_id: str
@@ -58,7 +83,11 @@ class PredictedOutput:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One quantum with everything it needs."""
+    """One quantum with everything it needs.
+
+    ``replaces`` is the attempt whose success must not end a new one early: the quantum is run
+    again although it was successful.
+    """
 
     format: int
     graph_id: str
@@ -71,6 +100,8 @@ class Job:
     inputs: list[PredictedInput]
     outputs: list[PredictedOutput]
     dimension_records: list[DimensionRecord] = field(default_factory=list)
+    data_mode: DataMode = DataMode.STAGED
+    replaces: str | None = None
 
 
 def write_job(job: Job) -> bytes:

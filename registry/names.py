@@ -7,7 +7,7 @@ A *key* is relative to the root of the datastore (``s3://bucket/prefix`` or ``fi
     <run>/quantum-exec/graphs/<graph id>.json              graph record
     <run>/quantum-exec/graphs/<graph id>.quanta.jsonl.gz   predicted quanta of the graph
     <run>/quantum-exec/jobs/<quantum id>.json              job
-    <run>/quantum-exec/logs/<quantum id>.<attempt id>.log  log of the task
+    <run>/quantum-exec/logs/<quantum id>.<attempt id>.log.gz  log of the task
     <run>/quantum-exec/deltas/<quantum id>.<attempt id>.json
 
 ``quantum-exec`` has a hyphen, so no dataset type can be called so, and no part of a RUN may be.
@@ -28,7 +28,8 @@ JOB_FILE = "job.json"
 STAGE_IN_FILE = "stage-in.json"
 STAGE_OUT_FILE = "stage-out.json"
 DELTA_FILE = "delta.json"
-TASK_LOG = "task.log"
+TASK_LOG = "task.log.gz"
+VERSIONS_FILE = "versions.json"
 PRIVATE_REGISTRY = "registry.sqlite3"
 REPO_DIR = "repo"
 
@@ -125,7 +126,7 @@ def parse_delta_key(key: str) -> tuple[str, str] | None:
 
 def log_key(run: str, quantum_id: str, attempt_id: str) -> str:
     """Key of the log that a task wrote during an attempt."""
-    return f"{control_prefix(run)}logs/{quantum_id}.{attempt_id}.log"
+    return f"{control_prefix(run)}logs/{quantum_id}.{attempt_id}.log.gz"
 
 
 def dataset_path(run: str, dataset_type: str, data_id: DataId, extension: str) -> str:

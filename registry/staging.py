@@ -14,6 +14,7 @@ class StageInReport:
 
     ``successful_attempt`` is set when the quantum has a valid successful delta already: there is
     nothing to run. ``missing`` are inputs whose producer succeeded without making them.
+    ``datastore`` (URI) and ``endpoint_url`` tell a task that reads and writes there itself where.
     """
 
     quantum_id: str
@@ -22,6 +23,8 @@ class StageInReport:
     successful_attempt: str | None = None
     inputs: list[ReadInput] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    datastore: str | None = None
+    endpoint_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

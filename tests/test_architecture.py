@@ -34,7 +34,14 @@ BANNED_NAMES = {"process", "data", "info", "payload", "item", "items", "base", "
 NOT_ON_A_WORKER = {
     *("boto3", "botocore", "s3transfer", "sqlalchemy", "alembic", "psycopg", "htcondor2"),
     *("classad2", "pyarrow", "msgspec", "typer", "click", "pydantic", "rich", "yaml", "numpy"),
-    *("executor.submit", "executor.cli", "executor.demo", "registry.tables", "merger"),
+    *(
+        "executor.graph",
+        "executor.submit",
+        "executor.cli",
+        "executor.demo",
+        "registry.tables",
+        "merger",
+    ),
 }
 
 
@@ -154,7 +161,7 @@ def test_no_module_has_the_name_of_another_ones_package() -> None:
     assert not top & sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("package", [*PACKAGES, "executor.submit"])
+@pytest.mark.parametrize("package", [*PACKAGES, "executor.graph", "executor.submit"])
 def test_package_door_names_every_module(package: str) -> None:
     found = importlib.import_module(package)
     names = {m.name for m in pkgutil.iter_modules(found.__path__)} - {"__main__"}

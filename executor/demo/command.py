@@ -12,9 +12,9 @@ from executor.demo.graph import write_graph
 from executor.demo.report import agreement_lines
 from executor.demo.services import CommandFailedError, postgres_server, registry_merge, s3_server
 from executor.demo.survey import make_survey
+from executor.graph.quantum_graph import Graph
+from executor.graph.yaml_graph import read_graph_file
 from executor.submit import progress
-from executor.submit.graph import Graph
-from executor.submit.graph_file import read_graph_file
 from executor.submit.local_runner import LocalRun, run_locally
 from executor.submit.publish import publish_graph
 from transfer_plugins.object_store import ObjectStore, open_store

@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The submit side: from a graph file to attempts, on this machine or on an HTCondor pool.
+"""The submit side: from a graph to attempts, on this machine or on an HTCondor pool.
 
 ===================  ==========================================================================
 module               subject
 ===================  ==========================================================================
-`graph_file`         graph files in YAML, read with the place of every error
-`graph_reader`       checks of the values in a graph file
-`placed_yaml`        YAML whose values know their lines
-`graph`              the graph in memory, and the jobs made from it
 `publish`            graph record, predicted quanta and jobs into the datastore
 `standings`          which quanta of a RUN have a valid successful delta
 `local_runner`       N quanta at once on this machine, in dependency order

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from executor.submit.graph import Graph, Quantum
+from executor.graph.quantum_graph import Graph, Quantum
 from executor.submit.local_attempt import AttemptEnd, Children, attempt_locally
 from executor.submit.standings import counting_deltas
 from registry.attempt import AttemptStatus

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from executor.submit.graph import Graph
+from executor.graph.quantum_graph import Graph
 from executor.submit.local_runner import LocalRun
 from registry.attempt import AttemptStatus
 from registry.delta import Delta

@@ -9,7 +9,7 @@ lock and without conditional PUTs. Publishing again writes the same objects agai
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
-from executor.submit.graph import Graph
+from executor.graph.quantum_graph import Graph
 from registry import names
 from registry.errors import QuantumExecError
 from registry.graph_record import write_graph_record, write_predicted_quanta

@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from executor.submit.graph import Graph
+from executor.graph.quantum_graph import Graph
 from executor.submit.local_attempt import AttemptEnd, Children, attempt_locally
 from executor.submit.local_runner import passing_on_signals, scratch_directory
 from registry import names

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from executor.submit.graph import Graph
-from executor.submit.graph_file import read_graph_file
+from executor.graph.quantum_graph import Graph
+from executor.graph.yaml_graph import read_graph_file
 
 Document = dict[str, Any]
 

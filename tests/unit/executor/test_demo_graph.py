@@ -9,8 +9,8 @@ import pytest
 from executor.demo.graph import write_graph
 from executor.demo.survey import Survey, make_survey
 from executor.function_task import load_function
-from executor.submit.graph import Graph
-from executor.submit.graph_file import read_graph_file
+from executor.graph.quantum_graph import Graph
+from executor.graph.yaml_graph import read_graph_file
 from transfer_plugins.object_store import DirectoryObjectStore
 
 

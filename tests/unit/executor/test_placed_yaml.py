@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.submit.placed_yaml import GraphError, PlacedDocument, read_placed_yaml, show_trail
+from executor.graph.placed_yaml import GraphError, PlacedDocument, read_placed_yaml, show_trail
 
 
 def placed(tmp_path: Path, text: str) -> PlacedDocument:

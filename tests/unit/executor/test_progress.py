@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from executor.submit.graph import Graph
+from executor.graph.quantum_graph import Graph
 from executor.submit.local_attempt import AttemptEnd
 from executor.submit.local_runner import LocalRun
 from executor.submit.progress import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.submit.graph import Graph
+from executor.graph.quantum_graph import Graph
 from executor.submit.publish import OtherGraphError, graphs_of_run, publish_graph
 from executor.submit.standings import counting_deltas
 from registry import names

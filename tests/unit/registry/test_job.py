@@ -35,7 +35,7 @@ def test_inputs_of_a_producer_are_kept() -> None:
 
 def test_newer_format_is_refused_with_what_to_do() -> None:
     newer = write_job(make_job(format=JOB_FORMAT + 1))
-    with pytest.raises(NewerFormatError, match=r"job: .* found 2; upgrade quantum-exec"):
+    with pytest.raises(NewerFormatError, match=r"job: .* found 3; upgrade quantum-exec"):
         read_job(newer, "job")
 
 

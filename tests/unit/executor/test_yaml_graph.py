@@ -12,8 +12,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from executor.submit.graph_file import read_graph_file
-from executor.submit.placed_yaml import GraphError
+from executor.graph.placed_yaml import GraphError
+from executor.graph.yaml_graph import read_graph_file
 from registry import names
 from registry.job import PredictedInput, TaskCall, read_job, write_job
 from registry.model import DataId, DatasetType, DimensionRecord, derived_id

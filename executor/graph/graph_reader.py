@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from executor.submit.placed_yaml import GraphError, PlacedDocument, Trail
+from executor.graph.placed_yaml import GraphError, PlacedDocument, Trail
 from registry import names
 from registry.errors import InvalidNameError
 from registry.job import PredictedInput, PredictedOutput, TaskCall

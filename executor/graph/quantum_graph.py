@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from registry.graph_record import GRAPH_RECORD_FORMAT, GraphRecord, PredictedQuantum
-from registry.job import JOB_FORMAT, Job, PredictedInput, PredictedOutput, TaskCall
+from registry.job import JOB_FORMAT, DataMode, Job, PredictedInput, PredictedOutput, TaskCall
 from registry.model import DataId, DatasetType, DimensionRecord
 
 
@@ -33,6 +33,7 @@ class Graph:
     dimension_records: list[DimensionRecord]
     tasks: dict[str, TaskCall]
     quanta: list[Quantum] = field(default_factory=list)
+    data_mode: DataMode = DataMode.STAGED
 
     @cached_property
     def by_id(self) -> dict[str, Quantum]:
@@ -40,8 +41,8 @@ class Graph:
         return {quantum.quantum_id: quantum for quantum in self.quanta}
 
     def parents_of(self, quantum: Quantum) -> set[str]:
-        """Ids of the quanta whose outputs a quantum reads."""
-        return {i.producer for i in quantum.inputs if i.producer}
+        """Ids of the quanta of this graph whose outputs a quantum reads."""
+        return {i.producer for i in quantum.inputs if i.producer in self.by_id}
 
     def sorter(self) -> "graphlib.TopologicalSorter[str]":
         """The order of the quanta; raises `graphlib.CycleError` when prepared, if there is none."""
@@ -67,6 +68,7 @@ class Graph:
                 quantum.task_label,
                 quantum.data_id,
                 [output.dataset_id for output in quantum.outputs],
+                sorted(self.parents_of(quantum)),
             )
 
     def job_of(self, quantum: Quantum) -> Job:
@@ -84,6 +86,7 @@ class Graph:
             quantum.inputs,
             quantum.outputs,
             self._records_for(quantum),
+            self.data_mode,
         )
 
     @cached_property

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.submit.graph import Graph
+from executor.graph.quantum_graph import Graph
 from registry.job import JOB_FORMAT
 from tests.unit.executor.graph_documents import make_document, read
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Graph files that a person can write: YAML, read into `executor.submit.graph.Graph`.
+"""Graph files that a person can write: YAML, read into `executor.graph.quantum_graph.Graph`.
 
 The form is shown in ``configs/pipelines/`` and told in ``docs/graph-file.md``. Ids that the file
 does not give are derived from RUN, names and data IDs, so that a graph read twice is the same
@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from executor.submit.graph import Graph, Quantum
-from executor.submit.graph_reader import GraphReader
-from executor.submit.placed_yaml import Trail, read_placed_yaml
+from executor.graph.graph_reader import GraphReader
+from executor.graph.placed_yaml import Trail, read_placed_yaml
+from executor.graph.quantum_graph import Graph, Quantum
 from registry import names
 from registry.errors import InvalidNameError
 from registry.job import PredictedInput, PredictedOutput, TaskCall

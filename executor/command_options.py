@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Options that several commands share, so that each has one name and one help text."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+DatastoreOption = Annotated[
+    str, typer.Option("--datastore", help="s3://bucket/prefix or file:///directory")
+]
+EndpointOption = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads it at run time
+    typer.Option("--endpoint-url", help="address of the S3 service, if it is not AWS"),
+]
+
+RunOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--run", help="RUN to write into; default: the one that the graph file names"),
+]
+ExtendOption = Annotated[
+    bool, typer.Option("--extend", help="let the RUN belong to this graph as well")
+]
+ConfigOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--config", help="submit configuration (YAML)"),
+]
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="wait for the DAG and end with its exit code")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="report as one JSON object")]
