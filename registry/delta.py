@@ -9,6 +9,7 @@ so that it is verified over the bytes as they lie in S3, before anything is deco
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from registry import names, typed_json
@@ -239,6 +240,14 @@ def check_consistent(delta: Delta, key: str) -> None:
         raise DeltaError(f"delta {key!r}: names a dataset twice")
     for record in rows.datastore_record:
         _check_record(record, delta.run, key)
+
+
+def names_only_predicted(delta: Delta, output_ids: Collection[str]) -> bool:
+    """Tell whether a delta names no other datasets than the predicted outputs of its quantum.
+
+    One that names others is quarantined by the merger, and so counts for nobody.
+    """
+    return all(row.dataset_id in output_ids for row in delta.rows.dataset)
 
 
 def _check_record(record: DatastoreRow, run: str, key: str) -> None:

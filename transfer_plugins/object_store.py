@@ -73,6 +73,9 @@ class ObjectStore(ABC):
     uri: str
     """URI of the root, without a slash at its end."""
 
+    endpoint_url: str | None = None
+    """Address of the service, if it is not the one that its client finds by itself."""
+
     @abstractmethod
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
         """Give every object whose key begins with ``prefix``, ordered by key."""

@@ -34,7 +34,7 @@ class S3ObjectStore(ObjectStore):
         self.bucket = bucket
         self.prefix = f"{prefix}/" if prefix else ""
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
-        self._endpoint_url = endpoint_url
+        self.endpoint_url = endpoint_url
         self._client: S3Client | None = None
         self._lock = threading.Lock()
 
@@ -43,12 +43,12 @@ class S3ObjectStore(ObjectStore):
         """The client, made on first use; clients of boto3 may be shared between threads."""
         with self._lock:
             if self._client is None:
-                self._client = _make_client(self._endpoint_url)
+                self._client = _make_client(self.endpoint_url)
             return self._client
 
     def reopen(self, uri: str) -> ObjectStore:
         """Open another root with the same client: a new one takes as long as several transfers."""
-        other = open_store(uri, endpoint_url=self._endpoint_url)
+        other = open_store(uri, endpoint_url=self.endpoint_url)
         if isinstance(other, S3ObjectStore):
             other._client = self.client
         return other

@@ -2,7 +2,7 @@
 """Stage-in: the inputs of a job, from the datastore into a sandbox."""
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from registry import names, staging
@@ -12,7 +12,7 @@ from registry.errors import QuantumExecError
 from registry.job import Job, PredictedInput, write_job
 from registry.model import format_data_id
 from transfer_plugins.concurrency import map_concurrently
-from transfer_plugins.deltas import standing_of
+from transfer_plugins.deltas import Standing, standing_of
 from transfer_plugins.object_store import ObjectStore
 
 
@@ -37,7 +37,7 @@ def stage_in(job: Job, store: ObjectStore, sandbox: Path) -> staging.StageInRepo
 
     An empty stage-out list is made first of all, so that a job whose wrapper is killed ends as
     failed, and is not held for a missing file (HTCondor hold code 12, subcode 2). If the quantum
-    has a valid successful delta already, nothing is fetched.
+    has a valid successful delta already that is newer than `Job.replaces`, nothing is fetched.
 
     Raises
     ------
@@ -51,24 +51,35 @@ def stage_in(job: Job, store: ObjectStore, sandbox: Path) -> staging.StageInRepo
     sandbox.joinpath(names.JOB_FILE).write_bytes(write_job(job))
     sandbox.joinpath(names.REPO_DIR).mkdir(exist_ok=True)
     started = utc_now()
-    standing = standing_of(store, job.run, job.quantum_id)
-    attempt_id = new_attempt_id(after=standing.newest_attempt)
-    if standing.counting:
-        report = staging.StageInReport(
-            job.quantum_id, attempt_id, started, standing.counting.attempt_id
-        )
-    else:
+    outputs = {output.dataset_id for output in job.outputs}
+    standing = standing_of(store, job.run, job.quantum_id, outputs)
+    report = staging.StageInReport(
+        job.quantum_id,
+        new_attempt_id(after=standing.newest_attempt),
+        started,
+        successful_attempt=_done_by(job, standing),
+        datastore=store.uri,
+        endpoint_url=store.endpoint_url,
+    )
+    if report.successful_attempt is None:
         inputs, missing = _fetch_inputs(job, store, sandbox)
-        report = staging.StageInReport(
-            job.quantum_id, attempt_id, started, inputs=inputs, missing=missing
-        )
+        report = replace(report, inputs=inputs, missing=missing)
     sandbox.joinpath(names.STAGE_IN_FILE).write_bytes(staging.write_stage_in_report(report))
     return report
 
 
+def _done_by(job: Job, standing: Standing) -> str | None:
+    """The attempt that makes a new one needless, if there is one."""
+    if standing.counting is None:
+        return None
+    done = standing.counting.attempt_id
+    # Attempt ids are ordered in time: a newer success has done what this job is here for.
+    return done if job.replaces is None or done > job.replaces else None
+
+
 def _fetch_inputs(job: Job, store: ObjectStore, sandbox: Path) -> tuple[list[ReadInput], list[str]]:
-    producers = sorted({i.producer for i in job.inputs if i.producer})
-    found = map_concurrently(lambda producer: _delta_of(store, job, producer), producers)
+    producers = sorted({(i.run, i.producer) for i in job.inputs if i.producer})
+    found = map_concurrently(lambda producer: _delta_of(store, job, *producer), producers)
     deltas = dict(zip(producers, found, strict=True))
     located = [_find(predicted, deltas) for predicted in job.inputs]
     sources = [source for source in located if source]
@@ -77,19 +88,19 @@ def _fetch_inputs(job: Job, store: ObjectStore, sandbox: Path) -> tuple[list[Rea
     return inputs, [i.dataset_id for i in job.inputs if i.dataset_id not in present]
 
 
-def _delta_of(store: ObjectStore, job: Job, producer: str) -> Delta:
-    delta = standing_of(store, job.run, producer).counting
+def _delta_of(store: ObjectStore, job: Job, run: str, producer: str) -> Delta:
+    delta = standing_of(store, run, producer).counting
     if delta is None:
-        wanted = next(i for i in job.inputs if i.producer == producer)
+        wanted = next(i for i in job.inputs if (i.run, i.producer) == (run, producer))
         raise InputNotReadyError(
             f"quantum {job.quantum_id} ({job.task_label}, {format_data_id(job.data_id)}): expected "
             f"a successful attempt of quantum {producer}, which makes {wanted.dataset_type} "
-            f"({format_data_id(wanted.data_id)}); found none in {store.uri}"
+            f"({format_data_id(wanted.data_id)}); found none in {store.uri}/{run}"
         )
     return delta
 
 
-def _find(predicted: PredictedInput, deltas: dict[str, Delta]) -> _Source | None:
+def _find(predicted: PredictedInput, deltas: dict[tuple[str, str], Delta]) -> _Source | None:
     """Tell where an input lies; None if its producer succeeded without making it."""
     if predicted.producer is None:
         if predicted.key is None:
@@ -98,7 +109,7 @@ def _find(predicted: PredictedInput, deltas: dict[str, Delta]) -> _Source | None
                 "or a producing quantum, found neither"
             )
         return _Source(predicted, None, predicted.key, predicted.checksum)
-    delta = deltas[predicted.producer]
+    delta = deltas[predicted.run, predicted.producer]
     for row in delta.rows.datastore_record:
         if row.dataset_id == predicted.dataset_id:
             return _Source(predicted, delta.attempt_id, row.object_key, row.checksum)

@@ -208,7 +208,7 @@ def test_producer_without_success_is_told(
     assert str(caught.value) == (
         f"quantum {OTHER_QUANTUM_ID} (calibrate, exposure=0, detector=1): expected a successful "
         f"attempt of quantum {QUANTUM_ID}, which makes calexp (exposure=0, detector=1); found "
-        f"none in {store.uri}"
+        f"none in {store.uri}/{RUN}"
     )
 
 
@@ -241,6 +241,49 @@ def test_quantum_that_succeeded_already_fetches_nothing(store: ObjectStore, sand
     assert report.successful_attempt == ATTEMPTS[1]
     assert (report.inputs, report.missing) == ([], [])
     assert read_list(sandbox) == staging.StageOutList(RUN)
+
+
+@pytest.mark.parametrize(
+    ("replaces", "done_by"),
+    [(ATTEMPTS[0], ATTEMPTS[1]), (ATTEMPTS[1], None), (ATTEMPTS[2], None), (None, ATTEMPTS[1])],
+)
+def test_only_a_success_newer_than_the_replaced_one_ends_an_attempt(
+    store: ObjectStore, sandbox: Path, replaces: str | None, done_by: str | None
+) -> None:
+    put_success(store, ATTEMPTS[0])
+    put_success(store, ATTEMPTS[1])
+    report = stage_in(make_job(replaces=replaces), store, sandbox)
+    assert report.successful_attempt == done_by
+    assert [read.dataset_id for read in report.inputs] == ([] if done_by else [RAW_ID])
+
+
+@pytest.mark.parametrize("has_older", [False, True])
+def test_success_with_unpredicted_outputs_does_not_count(
+    store: ObjectStore, sandbox: Path, has_older: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    if has_older:
+        put_success(store, ATTEMPTS[0])
+    other = factories.make_delta(GRAPH, 1)
+    rows = {name: getattr(other.rows, name) for name in ("dataset", "datastore_record")}
+    factories.put_delta(store, make_delta(attempt_id=ATTEMPTS[1], **rows))
+    report = stage_in(make_job(), store, sandbox)
+    assert report.successful_attempt == (ATTEMPTS[0] if has_older else None)
+    assert report.attempt_id > ATTEMPTS[1]
+    assert f"{ATTEMPTS[1]}.json': names outputs that are not predicted" in caplog.text
+
+
+def test_producer_may_lie_in_another_run(store: ObjectStore, sandbox: Path) -> None:
+    put_success(store, ATTEMPTS[0])
+    job = replace(consumer(made_input()), run="u/tester/scratch")
+    assert stage_in(job, store, sandbox).inputs[0].attempt_id == ATTEMPTS[0]
+    here = replace(job, inputs=[made_input(run=job.run)])
+    with pytest.raises(InputNotReadyError, match=f"none in {store.uri}/u/tester/scratch"):
+        stage_in(here, store, sandbox)
+
+
+def test_report_tells_the_datastore(store: ObjectStore, sandbox: Path) -> None:
+    report = stage_in(make_job(), store, sandbox)
+    assert (report.datastore, report.endpoint_url) == (store.uri, None)
 
 
 @pytest.mark.parametrize("is_damaged", [False, True])
