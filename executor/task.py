@@ -177,6 +177,10 @@ class StopSignal:
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self.received = number
+        outer = self._old[number]
+        if callable(outer) and outer is not signal.default_int_handler:
+            # Whoever runs several quanta must know, even if this one still succeeds.
+            outer(number, frame)
         if self._group is not None:
             send_to_group(self._group, signal.SIGTERM)
             if self._killer is None:
