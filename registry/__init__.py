@@ -13,10 +13,12 @@ module               subject
 `job`                job file: all that a worker must know to run one quantum
 `delta`              delta: the commit record of one quantum attempt, written and verified
 `graph_record`       what the bucket holds about a graph: RUN, dataset types, predicted quanta
+`prediction`         what a graph expects of a quantum, and which deltas say otherwise
 `staging`            stage-in report and stage-out list, the two files that meet the plugin
 `typed_json`         decoding of JSON into these dataclasses, with the place of an error
 `tables`             the SQLAlchemy tables, for SQLite and PostgreSQL alike
 `errors`             the base of all our errors
+`version`            the release
 ===================  ==========================================================================
 
 All but `tables` use the standard library only, because the transfer plugin and the worker start

@@ -2,16 +2,28 @@
 """Finding the attempt of a quantum that counts, from a listing of its deltas."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from registry import names
 from registry.attempt import AttemptStatus
 from registry.delta import Delta, names_only_predicted, read_delta
-from registry.errors import FormatError
-from transfer_plugins.object_store import ObjectStore
+from registry.errors import FormatError, InvalidNameError
+from registry.job import Job, PredictedInput, read_job
+from registry.prediction import (
+    Expected,
+    UnknownGraphError,
+    UnpredictedDeltaError,
+    check_datasets,
+    check_expected,
+)
+from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
 
 _log = logging.getLogger(__name__)
+
+IsTrusted = Callable[[Delta], bool]
+"""Tells whether a successful delta, which is whole, is also one that was predicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +35,38 @@ class Standing:
 
 
 def standing_of(
-    store: ObjectStore, run: str, quantum_id: str, outputs: Collection[str] | None = None
+    store: ObjectStore,
+    run: str,
+    quantum_id: str,
+    outputs: Collection[str] | None = None,
+    *,
+    is_trusted: IsTrusted | None = None,
 ) -> Standing:
-    """Ask the bucket how a quantum stands.
-
-    Of several successful attempts the one with the highest id counts. A delta that cannot be
-    verified counts as nothing, and so does one that names other datasets than ``outputs``, the
-    ids of the predicted ones, if they are given: the merger puts both into quarantine.
-    """
+    """Ask the bucket how a quantum stands; parameters as those of `standing_among`."""
     listed = store.list_objects(names.delta_prefix(run, quantum_id))
-    return standing_among(store, [stored.key for stored in listed], outputs)
+    return standing_among(store, [stored.key for stored in listed], outputs, is_trusted=is_trusted)
 
 
 def standing_among(
-    store: ObjectStore, keys: list[str], outputs: Collection[str] | None = None
+    store: ObjectStore,
+    keys: Sequence[str],
+    outputs: Collection[str] | None = None,
+    *,
+    is_trusted: IsTrusted | None = None,
 ) -> Standing:
-    """Tell how a quantum stands from the keys of all its deltas; reads as few as it can."""
+    """Tell how a quantum stands from the keys of all its deltas; reads as few as it can.
+
+    Of several successful attempts the one with the highest id counts. A delta that cannot be
+    verified counts as nothing, and so does one that was not predicted: the merger puts both into
+    quarantine.
+
+    Parameters
+    ----------
+    outputs
+        Ids of the datasets that the quantum may make, if they are known.
+    is_trusted
+        The whole rule, from `trusting` or `trusting_producer`, where more is known.
+    """
     attempts = {parsed[1]: key for key in keys if (parsed := names.parse_delta_key(key))}
     newest_first = sorted(attempts, reverse=True)
     for attempt_id in newest_first:
@@ -48,8 +76,77 @@ def standing_among(
         except FormatError as error:
             _log.warning("%s", error)
             continue
+        if delta.status is not AttemptStatus.SUCCESSFUL:
+            continue
         if outputs is not None and not names_only_predicted(delta, outputs):
             _log.warning("delta %r: names outputs that are not predicted, and does not count", key)
-        elif delta.status is AttemptStatus.SUCCESSFUL:
+        elif is_trusted is None or is_trusted(delta):
             return Standing(delta, newest_first[0])
     return Standing(None, newest_first[0] if newest_first else None)
+
+
+def trusting(store: ObjectStore, quantum: Expected, run: str, graph_id: str) -> IsTrusted:
+    """Return the rule for deltas of a quantum of which the job, or the graph, is at hand.
+
+    Parameters
+    ----------
+    run, graph_id
+        Where the quantum belongs. A RUN may have more graphs: of another one the datastore is
+        asked whether it has a record.
+    """
+
+    def check(delta: Delta) -> None:
+        check_expected(delta, _key_of(delta), quantum)
+        _check_graph(store, run, delta, graph_id)
+
+    return _logged(check)
+
+
+def trusting_producer(store: ObjectStore, job: Job, run: str, producer: str) -> IsTrusted:
+    """Return the rule for deltas of a quantum that makes inputs of a job.
+
+    The job tells what these inputs are. Everything else that the producer may make is in the job
+    of the producer; if the datastore no longer has that, the inputs have to do.
+    """
+    wanted: list[PredictedInput] = [i for i in job.inputs if (i.run, i.producer) == (run, producer)]
+
+    def check(delta: Delta) -> None:
+        check_datasets(delta, _key_of(delta), wanted)
+        graph_id = job.graph_id
+        with suppress(ObjectNotFoundError):
+            key = names.job_key(run, producer)
+            made_by = read_job(store.get(key), f"job file {store.uri}/{key}")
+            check_expected(delta, _key_of(delta), made_by)
+            graph_id = made_by.graph_id
+        _check_graph(store, run, delta, graph_id)
+
+    return _logged(check)
+
+
+def _logged(check: Callable[[Delta], None]) -> IsTrusted:
+    def is_trusted(delta: Delta) -> bool:
+        try:
+            check(delta)
+        except UnpredictedDeltaError as error:
+            _log.warning("%s; it does not count", error)
+            return False
+        return True
+
+    return is_trusted
+
+
+def _check_graph(store: ObjectStore, run: str, delta: Delta, known: str) -> None:
+    """Compare the graph of a delta with one that is known, else look for its record."""
+    if delta.graph_id == known:
+        return
+    with suppress(InvalidNameError):
+        key = names.check_key(names.graph_record_key(run, delta.graph_id), "graph record")
+        if any(stored.key == key for stored in store.list_objects(key)):
+            return
+    raise UnknownGraphError(
+        f"delta {_key_of(delta)!r}: expected a graph of RUN {run!r}, found {delta.graph_id!r}"
+    )
+
+
+def _key_of(delta: Delta) -> str:
+    return names.delta_key(delta.run, delta.quantum_id, delta.attempt_id)

@@ -12,7 +12,7 @@ from registry.errors import QuantumExecError
 from registry.job import Job, PredictedInput, write_job
 from registry.model import format_data_id
 from transfer_plugins.concurrency import map_concurrently
-from transfer_plugins.deltas import Standing, standing_of
+from transfer_plugins.deltas import Standing, standing_of, trusting, trusting_producer
 from transfer_plugins.object_store import ObjectStore
 
 
@@ -51,8 +51,8 @@ def stage_in(job: Job, store: ObjectStore, sandbox: Path) -> staging.StageInRepo
     sandbox.joinpath(names.JOB_FILE).write_bytes(write_job(job))
     sandbox.joinpath(names.REPO_DIR).mkdir(exist_ok=True)
     started = utc_now()
-    outputs = {output.dataset_id for output in job.outputs}
-    standing = standing_of(store, job.run, job.quantum_id, outputs)
+    is_trusted = trusting(store, job, job.run, job.graph_id)
+    standing = standing_of(store, job.run, job.quantum_id, is_trusted=is_trusted)
     report = staging.StageInReport(
         job.quantum_id,
         new_attempt_id(after=standing.newest_attempt),
@@ -89,7 +89,8 @@ def _fetch_inputs(job: Job, store: ObjectStore, sandbox: Path) -> tuple[list[Rea
 
 
 def _delta_of(store: ObjectStore, job: Job, run: str, producer: str) -> Delta:
-    delta = standing_of(store, run, producer).counting
+    is_trusted = trusting_producer(store, job, run, producer)
+    delta = standing_of(store, run, producer, is_trusted=is_trusted).counting
     if delta is None:
         wanted = next(i for i in job.inputs if (i.run, i.producer) == (run, producer))
         raise InputNotReadyError(

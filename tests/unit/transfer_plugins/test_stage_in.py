@@ -269,7 +269,7 @@ def test_success_with_unpredicted_outputs_does_not_count(
     report = stage_in(make_job(), store, sandbox)
     assert report.successful_attempt == (ATTEMPTS[0] if has_older else None)
     assert report.attempt_id > ATTEMPTS[1]
-    assert f"{ATTEMPTS[1]}.json': names outputs that are not predicted" in caplog.text
+    assert f"{ATTEMPTS[1]}.json': expected only predicted outputs" in caplog.text
 
 
 def test_producer_may_lie_in_another_run(store: ObjectStore, sandbox: Path) -> None:
@@ -307,7 +307,8 @@ def test_many_inputs_of_many_producers(store: ObjectStore, sandbox: Path) -> Non
         factories.put_objects(store, delta)
         factories.put_delta(store, delta)
         for row in delta.rows.dataset:
-            path = f"{row.dataset_type}/{number}"
+            extension = {t.name: t.extension for t in factories.TYPES}[row.dataset_type]
+            path = names.dataset_path(RUN, row.dataset_type, row.data_id, extension)
             inputs.append(
                 PredictedInput(
                     *(row.dataset_id, row.dataset_type, row.data_id, RUN, path),
