@@ -113,9 +113,9 @@ def test_input_is_not_written(repo: Repo) -> None:
 
 
 def test_type_without_reader_is_told(tmp_path: Path) -> None:
-    kind = DatasetType("calexp", ["exposure", "detector"], "Parquet", ".parquet")
+    kind = DatasetType("calexp", ["exposure", "detector"], "Pickle", ".pickle")
     repo = Repo(make_job(dataset_types=[kind, *JOB.dataset_types[1:]]), ATTEMPT_ID, tmp_path)
-    with pytest.raises(UnknownStorageClassError, match="found 'Parquet'"):
+    with pytest.raises(UnknownStorageClassError, match="found 'Pickle'"):
         repo.put(b"x", "calexp")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy.io import fits
 from hypothesis import HealthCheck, given, settings
@@ -27,10 +28,13 @@ ONE_DIRECTORY = settings(suppress_health_check=[HealthCheck.function_scoped_fixt
 
 
 def through_file(name: str, value: Any, path: Path) -> Any:
-    """Write a value and read it."""
+    """Write a value and read it, from the file and from its bytes."""
     found = storage_class(name)
     found.write(value, path)
-    return found.read(path)
+    assert found.read_bytes and found.write_bytes
+    read, from_bytes = found.read(path), found.read_bytes(found.write_bytes(value))
+    assert found.write_bytes(read) == found.write_bytes(from_bytes)
+    return read
 
 
 @ONE_DIRECTORY
@@ -78,6 +82,37 @@ def test_pickles_are_neither_written_nor_read(tmp_path: Path) -> None:
         found.read(tmp_path / "y.npy")
 
 
+def test_archive_of_arrays_is_no_array(tmp_path: Path) -> None:
+    np.savez(tmp_path / "y.npz", a=np.zeros(1))
+    with pytest.raises(ValueError, match="magic string is not correct"):
+        storage_class("NumpyArray").read(tmp_path / "y.npz")
+
+
+TABLE = pa.table({"flux": [1.5, None], "name": ["a", "b"]}).replace_schema_metadata({"unit": "nJy"})
+
+
+def test_parquet(tmp_path: Path) -> None:
+    # The directory must not become a column.
+    path = tmp_path / "exposure=3" / "x.parquet"
+    path.parent.mkdir()
+    found = through_file("Parquet", TABLE, path)
+    assert found.equals(TABLE, check_metadata=True)
+
+
+@pytest.mark.parametrize(
+    "value", [TABLE.to_reader(), TABLE.to_batches()[0]], ids=["reader", "batch"]
+)
+def test_parquet_takes_any_arrow_stream(tmp_path: Path, value: object) -> None:
+    found = storage_class("Parquet")
+    found.write(value, tmp_path / "x")
+    assert found.read(tmp_path / "x").equals(TABLE)
+
+
+def test_parquet_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"expected a pyarrow\.Table"):
+        storage_class("Parquet").write({"flux": [1.5]}, tmp_path / "x")
+
+
 def test_fits_with_several_units(tmp_path: Path) -> None:
     pixels = np.arange(6, dtype=">f4").reshape(2, 3)
     table = fits.BinTableHDU.from_columns(
@@ -90,6 +125,13 @@ def test_fits_with_several_units(tmp_path: Path) -> None:
     assert found[0].header["EXPTIME"] == 30.0
     assert np.array_equal(found["SCI"].data, pixels)
     assert list(found["STARS"].data["flux"]) == [1.5, 2.5]
+
+
+def test_fits_is_compressed_by_its_name(tmp_path: Path) -> None:
+    value = fits.PrimaryHDU(np.zeros((100, 100)))
+    found = through_file("Fits", value, tmp_path / "x.fits.gz")
+    assert (tmp_path / "x.fits.gz").read_bytes()[:2] == b"\x1f\x8b"
+    assert found[0].data.shape == (100, 100)
 
 
 def test_fits_replaces_what_is_there(tmp_path: Path) -> None:
@@ -107,6 +149,6 @@ def test_json_has_no_nan(tmp_path: Path, value: float) -> None:
 def test_unknown_class_is_told() -> None:
     with pytest.raises(UnknownStorageClassError) as caught:
         storage_class("Pickle")
-    known = ["File", "Fits", "Json", "NumpyArray", "Yaml"]
+    known = ["File", "Fits", "Json", "NumpyArray", "Parquet", "Yaml"]
     assert str(caught.value) == f"storage class: expected one of {known}, found 'Pickle'"
-    assert set(known) <= EXTENSIONS.keys()
+    assert set(known) == EXTENSIONS.keys()
