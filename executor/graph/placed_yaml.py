@@ -21,7 +21,7 @@ class GraphError(QuantumExecError, ValueError):
 
 @dataclass
 class PlacedDocument:
-    """A YAML document as plain values, with the line of each."""
+    """A document as plain values, with the line of each if it is one that people write."""
 
     name: str
     value: Any
@@ -29,6 +29,8 @@ class PlacedDocument:
 
     def error(self, trail: Trail, message: str) -> GraphError:
         """Make the error for the value at a trail of keys and indexes."""
+        if not self.lines:
+            return GraphError(f"{self.name}: {show_trail(trail)}{message}")
         known = trail
         while known and known not in self.lines:
             known = known[:-1]
@@ -76,8 +78,12 @@ def read_placed_yaml(path: Path) -> PlacedDocument:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
         if node is not None:
             document.value = _build(node, (), document, yaml.SafeLoader(""))
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise GraphError(f"{path}: cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise GraphError(
+            f"{path}: expected a graph file, YAML or columnar, found neither: {error}"
+        ) from error
     except yaml.YAMLError as error:
         raise GraphError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from error
     except RecursionError as error:

@@ -8,7 +8,10 @@ from functools import cached_property
 
 from registry.graph_record import GRAPH_RECORD_FORMAT, GraphRecord, PredictedQuantum
 from registry.job import JOB_FORMAT, DataMode, Job, PredictedInput, PredictedOutput, TaskCall
-from registry.model import DataId, DatasetType, DimensionRecord
+from registry.model import DataId, DatasetType, DimensionRecord, derived_id
+
+OptionalTypes = tuple[set[str], set[str]]
+"""Dataset types that a task may do without: of its inputs, and of its outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,11 @@ class Quantum:
 
 @dataclass(frozen=True)
 class Graph:
-    """Quanta that write into one RUN, with what they share."""
+    """Quanta that write into one RUN, with what they share.
+
+    ``dimensions`` (each ``int`` or ``str``), ``optional_types`` by task label, and the datasets
+    that nobody reads are what a graph file says beyond what its quanta show.
+    """
 
     graph_id: str
     name: str
@@ -34,6 +41,9 @@ class Graph:
     tasks: dict[str, TaskCall]
     quanta: list[Quantum] = field(default_factory=list)
     data_mode: DataMode = DataMode.STAGED
+    dimensions: dict[str, str] = field(default_factory=dict)
+    optional_types: dict[str, OptionalTypes] = field(default_factory=dict)
+    unread_inputs: list[PredictedInput] = field(default_factory=list)
 
     @cached_property
     def by_id(self) -> dict[str, Quantum]:
@@ -112,3 +122,16 @@ class Graph:
             if data_id.keys() >= keys
         }
         return [record for data_id in wanted for record in index.get(data_id, [])]
+
+
+def derive_graph_id(run: str, quanta: list[Quantum]) -> str:
+    """The id of a graph that is given none: from the RUN and which quanta read and make what."""
+    shape = [
+        [
+            quantum.quantum_id,
+            sorted(i.dataset_id for i in quantum.inputs),
+            sorted(o.dataset_id for o in quantum.outputs),
+        ]
+        for quantum in quanta
+    ]
+    return derived_id("graph", run, sorted(shape))
