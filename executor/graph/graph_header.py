@@ -10,7 +10,7 @@ from executor.graph.placed_yaml import Trail
 from executor.graph.quantum_graph import OptionalTypes
 from registry import names
 from registry.errors import InvalidNameError
-from registry.job import TaskCall
+from registry.job import ResourceRequest, TaskCall
 from registry.model import EXTENSIONS, DatasetType, DimensionRecord, format_data_id
 from registry.typed_json import canonical
 

@@ -13,7 +13,7 @@ from executor.graph.quantum_graph import OptionalTypes
 from registry import names
 from registry.errors import InvalidNameError
 from registry.job import PredictedInput, PredictedOutput, TaskCall
-from registry.model import DataId, DataIdValue, DatasetType, check_identifier, derived_id
+from registry.model import DataId, DatasetType, check_identifier, derived_id
 from registry.typed_json import canonical, load
 
 DatasetKey = tuple[str, str]
