@@ -6,6 +6,7 @@ Keys are relative to the root of the store. Every implementation passes the same
 
 import os
 import shutil
+import stat
 import tempfile
 import urllib.parse
 from abc import ABC, abstractmethod
@@ -63,6 +64,18 @@ class StoredObject:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectHead:
+    """What a store tells of an object without its bytes.
+
+    ``checksum`` (``sha256:…``) is known if the object was written through us and the store keeps
+    such facts; it goes when somebody else replaces the object.
+    """
+
+    size_bytes: int
+    checksum: str | None = None
+
+
 class ObjectStore(ABC):
     """A flat space of immutable objects below one root URI.
 
@@ -83,6 +96,14 @@ class ObjectStore(ABC):
     @abstractmethod
     def get(self, key: str) -> bytes:
         """Return a small object whole."""
+
+    @abstractmethod
+    def head(self, key: str) -> ObjectHead:
+        """Tell the size of an object, and its checksum if the store knows it."""
+
+    @abstractmethod
+    def measure(self, key: str) -> ObjectHead:
+        """Read an object once, without keeping it, and tell its size and checksum."""
 
     @abstractmethod
     def put(self, key: str, content: bytes) -> None:
@@ -166,6 +187,20 @@ class DirectoryObjectStore(ObjectStore):
         with _naming(self, key), open(name, "rb", buffering=0) as file:
             return file.read()
 
+    def head(self, key: str) -> ObjectHead:
+        """Tell the size of a file; a directory keeps no checksums."""
+        with _naming(self, key):
+            found = os.stat(self.path(key))
+            if not stat.S_ISREG(found.st_mode):
+                raise IsADirectoryError(key)
+            return ObjectHead(found.st_size)
+
+    def measure(self, key: str) -> ObjectHead:
+        """Read a file once."""
+        with _naming(self, key):
+            path = self.path(key)
+            return ObjectHead(self.head(key).size_bytes, checksum_of_file(path))
+
     def put(self, key: str, content: bytes) -> None:
         """Write an object under a temporary name, then rename it."""
         with _naming(self, key), self._arriving(key) as part:
@@ -174,7 +209,7 @@ class DirectoryObjectStore(ObjectStore):
     def delete(self, key: str) -> None:
         """Remove a file."""
         with _naming(self, key):
-            self._path(key).unlink(missing_ok=True)
+            self.path(key).unlink(missing_ok=True)
 
     def upload(self, path: Path, key: str, checksum: str) -> None:
         """Copy a file under a temporary name, compare it, rename it."""
@@ -191,13 +226,14 @@ class DirectoryObjectStore(ObjectStore):
 
     def _fetch(self, key: str, path: Path) -> None:
         with _naming(self, key):
-            shutil.copyfile(self._path(key), path)
+            shutil.copyfile(self.path(key), path)
 
-    def _path(self, key: str) -> Path:
+    def path(self, key: str) -> Path:
+        """Path of the file that is an object."""
         return self.root / check_key(key, f"datastore {self.uri}")
 
     def _arriving(self, key: str) -> "_Arriving":
-        return _Arriving(self._path(key))
+        return _Arriving(self.path(key))
 
 
 class _Arriving:

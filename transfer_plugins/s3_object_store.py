@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A datastore on any S3 service, through boto3: its credential chain, retries and multipart."""
 
+import hashlib
+import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from registry.names import check_key
+from transfer_plugins.checksums import checksum_of_bytes
 from transfer_plugins.object_store import (
+    ObjectHead,
     ObjectNotFoundError,
     ObjectStore,
     StoredObject,
@@ -19,12 +23,18 @@ from transfer_plugins.object_store import (
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
 _KEPT_CONNECTIONS = 128
 """Idle connections that one client keeps: the local runner has several stagings under way."""
 
 _ATTEMPTS = 8
+_CHUNK_BYTES = 1024 * 1024
+_LARGEST_PUT_BYTES = 64 * 1024 * 1024
+"""Larger ones go in parts, which are tried again one by one; S3 takes at most 5 GiB at once."""
+
+Read = TypeVar("Read")
 
 
 class S3ObjectStore(ObjectStore):
@@ -66,25 +76,54 @@ class S3ObjectStore(ObjectStore):
     def get(self, key: str) -> bytes:
         """Return an object whole; a body that breaks off is asked for again."""
         with self._naming(key):
-            return self._get_once_more(self._key(key))
+            return self._once_more(lambda: self._open(self._key(key)).read())
 
-    def _get_once_more(self, full_key: str) -> bytes:
+    def _open(self, full_key: str) -> "StreamingBody":
+        return self.client.get_object(Bucket=self.bucket, Key=full_key)["Body"]
+
+    def _once_more(self, read: Callable[[], Read]) -> Read:
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
         for last in (False, False, True):
             try:
-                response = self.client.get_object(Bucket=self.bucket, Key=full_key)
-                return response["Body"].read()
+                return read()
             except (HTTPClientError, IncompleteReadError):
                 # botocore retries the request, but not a body that is cut while being read.
                 if last:
                     raise
         raise AssertionError("the loop returns or raises")
 
-    def put(self, key: str, content: bytes) -> None:
-        """Write an object whole."""
+    def head(self, key: str) -> ObjectHead:
+        """Tell the size of an object, and the checksum that its upload gave it."""
         with self._naming(key):
-            self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=content)
+            found = self.client.head_object(Bucket=self.bucket, Key=self._key(key))
+        checksum = found["Metadata"].get("sha256")
+        return ObjectHead(found["ContentLength"], f"sha256:{checksum}" if checksum else None)
+
+    def measure(self, key: str) -> ObjectHead:
+        """Read an object once; a body that breaks off is asked for again."""
+        with self._naming(key):
+            return self._once_more(lambda: self._measure(self._key(key)))
+
+    def _measure(self, full_key: str) -> ObjectHead:
+        digest, size = hashlib.sha256(), 0
+        for chunk in self._open(full_key).iter_chunks(_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+        return ObjectHead(size, f"sha256:{digest.hexdigest()}")
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object, in parts if it is large, with its SHA-256 as metadata."""
+        with self._naming(key):
+            metadata = _metadata(checksum_of_bytes(content))
+            bucket, full_key = self.bucket, self._key(key)
+            if len(content) > _LARGEST_PUT_BYTES:
+                arguments = {"Metadata": metadata}
+                self.client.upload_fileobj(
+                    io.BytesIO(content), bucket, full_key, ExtraArgs=arguments
+                )
+            else:
+                self.client.put_object(Bucket=bucket, Key=full_key, Body=content, Metadata=metadata)
 
     def delete(self, key: str) -> None:
         """Remove an object."""
@@ -98,7 +137,7 @@ class S3ObjectStore(ObjectStore):
                 str(path),
                 self.bucket,
                 self._key(key),
-                ExtraArgs={"Metadata": {"sha256": checksum.removeprefix("sha256:")}},
+                ExtraArgs={"Metadata": _metadata(checksum)},
             )
 
     def _fetch(self, key: str, path: Path) -> None:
@@ -124,6 +163,10 @@ class S3ObjectStore(ObjectStore):
             if isinstance(error.__context__, ClientError):
                 raise _told_by_s3(error.__context__, where) from error
             raise TransferError(f"{where}: {error}") from error
+
+
+def _metadata(checksum: str) -> dict[str, str]:
+    return {"sha256": checksum.removeprefix("sha256:")}
 
 
 def _told_by_s3(error: "ClientError", where: str) -> TransferError:

@@ -13,12 +13,14 @@ from transfer_plugins.checksums import checksum_of_bytes, checksum_of_file
 from transfer_plugins.concurrency import map_concurrently
 from transfer_plugins.object_store import (
     ChecksumMismatchError,
+    ObjectHead,
     ObjectNotFoundError,
     ObjectStore,
     StoredObject,
     TransferError,
     open_store,
 )
+from transfer_plugins.s3_object_store import S3ObjectStore
 
 # Larger than the 8 MiB from which boto3 uploads in parts.
 LARGE = bytes(range(256)) * 4 * 1024 * 10
@@ -83,6 +85,36 @@ def test_download_replaces_what_is_there(store: ObjectStore, tmp_path: Path) -> 
     assert target.read_bytes() == b"new"
 
 
+@pytest.mark.parametrize("content", [b"", b"pixels", LARGE])
+def test_objects_are_measured(store: ObjectStore, tmp_path: Path, content: bytes) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(content)
+    checksum = checksum_of_bytes(content)
+    store.put("a", content)
+    store.upload(source, "b", checksum)
+    for key in ("a", "b"):
+        assert store.measure(key) == ObjectHead(len(content), checksum)
+        # A directory keeps no checksums.
+        known = None if store.uri.startswith("file:") else checksum
+        assert store.head(key) == ObjectHead(len(content), known)
+
+
+def test_checksum_of_what_others_wrote_is_not_known(datastore: str) -> None:
+    store = open_store(datastore)
+    assert isinstance(store, S3ObjectStore)
+    store.put("a", b"ours")
+    store.client.put_object(Bucket=store.bucket, Key=f"{store.prefix}a", Body=b"by others")
+    assert store.head("a") == ObjectHead(9)
+    assert store.measure("a") == ObjectHead(9, checksum_of_bytes(b"by others"))
+
+
+def test_large_put_goes_in_parts(datastore: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(datastore)
+    monkeypatch.setattr(s3_object_store, "_LARGEST_PUT_BYTES", len(LARGE) - 1)
+    store.put("a", LARGE)
+    assert store.head("a") == store.measure("a") == ObjectHead(len(LARGE), checksum_of_bytes(LARGE))
+
+
 @pytest.mark.parametrize("key", AWKWARD_KEYS)
 def test_keys_are_kept_as_they_are(store: ObjectStore, tmp_path: Path, key: str) -> None:
     store.put(key, b"1")
@@ -100,6 +132,8 @@ def test_unsafe_keys_are_refused(store: ObjectStore, tmp_path: Path, key: str) -
     actions: list[Callable[[], object]] = [
         lambda: store.put(key, b""),
         lambda: store.get(key),
+        lambda: store.head(key),
+        lambda: store.measure(key),
         lambda: store.delete(key),
         lambda: store.upload(source, key, checksum_of_file(source)),
         lambda: store.download(key, tmp_path / "target"),
@@ -112,8 +146,9 @@ def test_unsafe_keys_are_refused(store: ObjectStore, tmp_path: Path, key: str) -
 
 def test_missing_object_is_told_with_its_place(store: ObjectStore, tmp_path: Path) -> None:
     store.put("a/b", b"x")
+    asking: list[Callable[[str], object]] = [store.get, store.head, store.measure]
     for key in ("b", "a/c", "a/b/c", "a"):
-        for action in (store.get, lambda key: store.download(key, tmp_path / "d" / "x")):
+        for action in (*asking, lambda key: store.download(key, tmp_path / "d" / "x")):
             with pytest.raises(ObjectNotFoundError) as caught:
                 action(key)
             assert f"{store.uri}/{key}: not found" in str(caught.value)
