@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Which deltas are good, and the reasons why others are not."""
 
-import datetime
 import enum
-from collections import Counter
-from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import msgspec
 
 from merger.predictions import Predictions
-from merger.structs import Decoder
+from merger.structs import delta_decoders
 from registry import names
 from registry.delta import (
     Delta,
@@ -20,9 +17,14 @@ from registry.delta import (
     delta_body,
     verify_checksum,
 )
-from registry.typed_json import canonical
+from registry.prediction import (
+    UnknownGraphError,
+    UnpredictedDeltaError,
+    UnpredictedQuantumError,
+    check_predicted,
+)
 
-_decoder = Decoder(Delta)
+_decoders = delta_decoders()
 
 
 class Reason(enum.StrEnum):
@@ -45,7 +47,7 @@ class Reason(enum.StrEnum):
     UNPREDICTED_OUTPUT = "unpredicted_output"
     """It names a dataset, or a dataset type, that was not predicted for its quantum."""
     BAD_ROWS = "bad_rows"
-    """Its rows contradict each other or name keys outside of the RUN."""
+    """Its rows contradict each other, name keys outside of the RUN, or are more than allowed."""
     QUANTUM_OF_OTHER_RUN = "quantum_of_other_run"
     """The central registry has its quantum in another RUN."""
     REFUSED_BY_DATABASE = "refused_by_database"
@@ -87,35 +89,40 @@ def check_delta(content: bytes, key: str, predictions: Predictions) -> GoodDelta
     registry.errors.NewerFormatError
         If a newer release wrote it; it waits.
     """
-    checksum = _verify(content, key)
-    delta = _decode(content, key)
+    checksum, delta_format = _verify(content, key)
+    delta = _decode(content, delta_format, key)
     try:
         check_consistent(delta, key)
     except DeltaError as error:
         reason = Reason.BAD_ROWS if _is_key_right(delta, key) else Reason.WRONG_KEY
         raise BadDeltaError(reason, str(error)) from error
-    _check_predicted(delta, key, predictions)
-    _check_rows(delta, key)
+    try:
+        _check_predicted(delta, key, predictions)
+    except UnpredictedDeltaError as error:
+        raise BadDeltaError(Reason(error.error_type), str(error)) from error
     return GoodDelta(key, checksum, delta)
 
 
-def _verify(content: bytes, key: str) -> str:
+def _verify(content: bytes, key: str) -> tuple[str, int]:
     try:
-        checksum = verify_checksum(content, key)
-        check_format(content, key)
+        return verify_checksum(content, key), check_format(content, key)
     except DeltaError as error:
         whole = content.endswith(b"}")
         raise BadDeltaError(Reason.CHECKSUM if whole else Reason.TRUNCATED, str(error)) from error
-    return checksum
 
 
-def _decode(content: bytes, key: str) -> Delta:
+def _decode(content: bytes, delta_format: int, key: str) -> Delta:
     try:
-        return _decoder.decode(delta_body(content))
+        delta = _decoders[delta_format].decode(delta_body(content))
     except msgspec.ValidationError as error:
         raise BadDeltaError(Reason.BAD_FIELDS, f"delta {key!r}: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadDeltaError(Reason.NOT_JSON, f"delta {key!r}: {error}") from error
+    if delta.format != delta_format:
+        raise BadDeltaError(
+            Reason.BAD_FIELDS, f"delta {key!r}: expected one format, found {delta.format}, too"
+        )
+    return delta
 
 
 def _is_key_right(delta: Delta, key: str) -> bool:
@@ -125,72 +132,20 @@ def _is_key_right(delta: Delta, key: str) -> bool:
 def _check_predicted(delta: Delta, key: str, predictions: Predictions) -> None:
     graph = predictions.graphs.get(delta.graph_id)
     if graph is None:
-        raise BadDeltaError(
-            Reason.UNKNOWN_GRAPH,
+        raise UnknownGraphError(
             f"delta {key!r}: expected a graph of RUN {predictions.run!r}, "
-            f"{sorted(predictions.graphs)}, found {delta.graph_id!r}",
+            f"{sorted(predictions.graphs)}, found {delta.graph_id!r}"
         )
     quantum = graph.quanta.get(delta.quantum_id)
     if quantum is None:
-        raise BadDeltaError(
-            Reason.UNPREDICTED_QUANTUM,
-            f"delta {key!r}: graph {delta.graph_id!r} has no quantum {delta.quantum_id!r}",
+        raise UnpredictedQuantumError(
+            f"delta {key!r}: graph {delta.graph_id!r} has no quantum {delta.quantum_id!r}"
         )
-    if (quantum.task_label, quantum.data_id) != (delta.task_label, delta.data_id):
-        raise BadDeltaError(
-            Reason.UNPREDICTED_QUANTUM,
-            f"delta {key!r}: expected task {quantum.task_label!r} for {quantum.data_id}, "
-            f"found {delta.task_label!r} for {delta.data_id}",
-        )
-    for row in delta.rows.dataset:
-        if row.dataset_id not in quantum.outputs:
-            raise BadDeltaError(
-                Reason.UNPREDICTED_OUTPUT,
-                f"delta {key!r}: expected only predicted outputs of quantum "
-                f"{delta.quantum_id!r}, found {row.dataset_type!r} {row.dataset_id!r}",
-            )
-        if row.dataset_type not in graph.dataset_types:
-            raise BadDeltaError(
-                Reason.UNPREDICTED_OUTPUT,
-                f"delta {key!r}: graph {delta.graph_id!r} has no dataset type {row.dataset_type!r}",
-            )
-
-
-def _check_rows(delta: Delta, key: str) -> None:
-    """Look for what a primary key would refuse, and for times that are none."""
-    rows = delta.rows
-    # The first look is cheap, and mostly the last.
-    if len({row.dataset_type for row in rows.dataset}) != len(rows.dataset):
-        claims = ((r.dataset_type, canonical(r.data_id)) for r in rows.dataset)
-        _check_unique(claims, "dataset type and data ID", key)
-    if len(rows.dimension_record) > 1:
-        claims = ((r.dimension, canonical(r.data_id)) for r in rows.dimension_record)
-        _check_unique(claims, "dimension and data ID", key)
-    if len(rows.metric) > 1:
-        _check_unique((r.name for r in rows.metric), "metric", key)
-    if len({read.dataset_id for read in delta.inputs}) != len(delta.inputs):
-        _check_unique((read.dataset_id for read in delta.inputs), "input", key)
-    for text in (delta.started, delta.finished):
-        parse_time(text, key)
-
-
-def _check_unique(claims: Iterable[Hashable], what: str, key: str) -> None:
-    found = list(claims)
-    if len(set(found)) != len(found):
-        twice = [claim for claim, number in Counter(found).items() if number > 1]
-        raise BadDeltaError(
-            Reason.BAD_ROWS, f"delta {key!r}: expected each {what} once, found {twice} again"
-        )
-
-
-def parse_time(text: str, key: str) -> datetime.datetime:
-    """Read a time of a delta; raises `BadDeltaError` if it is none, or has no offset from UTC."""
-    try:
-        time = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise BadDeltaError(
-            Reason.BAD_ROWS, f"delta {key!r}: expected a time in ISO 8601 with UTC, found {text!r}"
-        )
-    return time
+    check_predicted(
+        delta,
+        key,
+        task_label=quantum.task_label,
+        data_id=quantum.data_id,
+        outputs=quantum.outputs,
+        dataset_types=graph.dataset_types,
+    )

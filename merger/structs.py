@@ -14,46 +14,73 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from registry.delta import SINCE_FORMAT_2, Delta
+
 T = TypeVar("T")
 
 
-def struct_of(cls: type) -> type[msgspec.Struct]:
-    """Return the struct with the fields, types and defaults of a dataclass."""
+@functools.cache
+def struct_of(cls: type, is_older: bool = False) -> type[msgspec.Struct]:
+    """Return the struct with the fields, types and defaults of a dataclass.
+
+    Parameters
+    ----------
+    is_older
+        The struct refuses what came with format 2 of a delta, and has the defaults instead;
+        otherwise it asks for it.
+    """
     hints = typing.get_type_hints(cls)
+    added = SINCE_FORMAT_2.get(cls, ())
     fields: list[Any] = []
+    absent: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
-        kind = _twin(hints[field.name])
-        if field.default is not dataclasses.MISSING:
-            fields.append((field.name, kind, field.default))
-        elif field.default_factory is not dataclasses.MISSING:
-            default = msgspec.field(default_factory=field.default_factory)
-            fields.append((field.name, kind, default))
-        else:
+        default = _default(field)
+        if is_older and field.name in added:
+            absent[field.name] = default() if callable(default) else default
+            continue
+        kind = _twin(hints[field.name], is_older)
+        if field.name in added or default is dataclasses.MISSING:
             fields.append((field.name, kind))
+        elif callable(default):
+            fields.append((field.name, kind, msgspec.field(default_factory=default)))
+        else:
+            fields.append((field.name, kind, default))
     # Trees of strings and numbers have no cycles, and the collector need not walk 27,000 of them.
     return msgspec.defstruct(
-        cls.__name__, fields, frozen=True, gc=False, forbid_unknown_fields=True
+        cls.__name__,
+        fields,
+        namespace=absent,
+        frozen=True,
+        kw_only=True,
+        gc=False,
+        forbid_unknown_fields=True,
     )
 
 
-def _twin(kind: Any) -> Any:
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    """The default of a field, or what makes it, or MISSING."""
+    is_made = field.default_factory is not dataclasses.MISSING
+    return field.default_factory if is_made else field.default
+
+
+def _twin(kind: Any, is_older: bool) -> Any:
     if dataclasses.is_dataclass(kind):
-        return struct_of(cast(type, kind))
+        return struct_of(cast(type, kind), is_older)
     origin, members = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return functools.reduce(lambda a, b: a | b, (_twin(member) for member in members))
+        return functools.reduce(lambda a, b: a | b, (_twin(m, is_older) for m in members))
     if origin is list:
-        return list[_twin(members[0])]  # type: ignore[misc]
+        return list[_twin(members[0], is_older)]  # type: ignore[misc]
     if origin is dict:
-        return dict[str, _twin(members[1])]  # type: ignore[misc]
+        return dict[str, _twin(members[1], is_older)]  # type: ignore[misc]
     return kind
 
 
 class Decoder(typing.Generic[T]):
     """Reads JSON as the struct of a dataclass; the caller sees the type of the dataclass."""
 
-    def __init__(self, cls: type[T]) -> None:
-        self._decoder = msgspec.json.Decoder(struct_of(cls), strict=True)
+    def __init__(self, cls: type[T], *, is_older: bool = False) -> None:
+        self._decoder = msgspec.json.Decoder(struct_of(cast(type, cls), is_older), strict=True)
 
     def decode(self, text: bytes) -> T:
         """Read one object.
@@ -70,3 +97,8 @@ class Decoder(typing.Generic[T]):
     def decode_lines(self, text: bytes) -> list[T]:
         """Read one object per line; raises as `decode`."""
         return cast(list[T], self._decoder.decode_lines(text))
+
+
+def delta_decoders() -> dict[int, Decoder[Delta]]:
+    """Return the decoder of each format of a delta that was ever released."""
+    return {1: Decoder(Delta, is_older=True), 2: Decoder(Delta)}

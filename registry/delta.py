@@ -8,9 +8,12 @@ A delta is one line of JSON whose first member is the SHA-256 of everything behi
 so that it is verified over the bytes as they lie in S3, before anything is decoded.
 """
 
+import datetime
 import hashlib
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 from registry import names, typed_json
 from registry.attempt import AttemptStatus
@@ -20,6 +23,15 @@ from registry.model import DataId, DimensionRecord
 
 DELTA_FORMAT = 2
 """Format 2 added what was asked for, I/O, scratch space, versions and the wrapper's log."""
+
+MAX_LOG_ENTRIES = 200
+"""Entries of the wrapper's log in one delta."""
+
+MAX_VERSIONS = 200
+"""Versions in one delta."""
+
+MAX_TEXT_LENGTH = 200
+"""Characters of a version and its name, and of events and texts in the wrapper's log."""
 
 _HEAD = b'{"checksum":"sha256:'
 _HEX_DIGITS = 64
@@ -141,6 +153,13 @@ class Delta:
     wrapper_log: list[LogEntry] = field(default_factory=list)
 
 
+SINCE_FORMAT_2: dict[type, tuple[str, ...]] = {
+    Delta: ("requested", "versions", "wrapper_log"),
+    ResourceUse: ("read_bytes", "write_bytes", "scratch_bytes"),
+}
+"""Members that came with format 2: all of them are in a delta of that format, none in an older."""
+
+
 def write_delta(delta: Delta) -> bytes:
     """Return the bytes of a delta, checksum first."""
     body = typed_json.encode(delta).encode()[1:]
@@ -158,13 +177,41 @@ def read_delta(content: bytes, key: str) -> Delta:
         If it is truncated, altered, of another form, or not the delta that its key names.
     """
     verify_checksum(content, key)
-    check_format(content, key)
+    delta_format = check_format(content, key)
     try:
-        delta = typed_json.decode(Delta, b"{" + content[_BODY_START:], f"delta {key!r}")
+        delta = decode_body(delta_body(content), delta_format, f"delta {key!r}")
     except FormatError as error:
         raise DeltaError(str(error)) from error
     check_consistent(delta, key)
     return delta
+
+
+def decode_body(body: bytes, delta_format: int, what: str) -> Delta:
+    """Read the JSON object of a delta of a known format.
+
+    Raises
+    ------
+    FormatError
+        If it is no JSON, or a member is missing, unknown, or of another type. What a format
+        does not have yet is unknown to it.
+    """
+    value = typed_json.load(body, what)
+    if isinstance(value, dict):
+        _check_members(value, Delta, delta_format, what)
+        if isinstance(value.get("resources"), dict):
+            _check_members(value["resources"], ResourceUse, delta_format, f"{what}.resources")
+        # A member may stand twice, and the last one counts.
+        if value.get("format") != delta_format:
+            raise FormatError(f"{what}: expected one format, found {value.get('format')!r}, too")
+    return cast(Delta, typed_json.structure(Delta, value, what))
+
+
+def _check_members(value: dict[str, object], cls: type, delta_format: int, place: str) -> None:
+    for name in SINCE_FORMAT_2[cls]:
+        if delta_format < 2 and name in value:
+            raise FormatError(f"{place}: unknown field {name!r} in format {delta_format}")
+        if delta_format >= 2 and name not in value:
+            raise FormatError(f"{place}: field {name!r} is missing")
 
 
 def verify_checksum(content: bytes, key: str) -> str:
@@ -194,8 +241,8 @@ def delta_body(content: bytes) -> bytes:
     return b"{" + content[_BODY_START:]
 
 
-def check_format(content: bytes, key: str) -> None:
-    """Look at the format of a verified delta before anything else in it is believed.
+def check_format(content: bytes, key: str) -> int:
+    """Return the format of a verified delta before anything else in it is believed.
 
     Raises
     ------
@@ -213,10 +260,11 @@ def check_format(content: bytes, key: str) -> None:
         )
     if int(digits) < 1:
         raise DeltaError(f"delta {key!r}: expected format {DELTA_FORMAT} or older, found 0")
+    return int(digits)
 
 
 def check_consistent(delta: Delta, key: str) -> None:
-    """Check what a delta says of itself: its key, and that only a success names outputs.
+    """Check what a delta says of itself: its key, that only a success names outputs, its bounds.
 
     Raises
     ------
@@ -240,6 +288,61 @@ def check_consistent(delta: Delta, key: str) -> None:
         raise DeltaError(f"delta {key!r}: names a dataset twice")
     for record in rows.datastore_record:
         _check_record(record, delta.run, key)
+    _check_each_once(delta, key)
+    _check_texts(delta, key)
+    for time in (delta.started, delta.finished):
+        _check_time(time, key)
+
+
+def _check_each_once(delta: Delta, key: str) -> None:
+    """Look for what a primary key would refuse."""
+    rows = delta.rows
+    # The first look is cheap, and mostly the last: the merger does this 27,000 times.
+    if len({row.dataset_type for row in rows.dataset}) != len(rows.dataset):
+        claims = ((r.dataset_type, typed_json.canonical(r.data_id)) for r in rows.dataset)
+        _check_unique(claims, "dataset type and data ID", key)
+    if len(rows.dimension_record) > 1:
+        claims = ((r.dimension, typed_json.canonical(r.data_id)) for r in rows.dimension_record)
+        _check_unique(claims, "dimension and data ID", key)
+    if len(rows.metric) > 1:
+        _check_unique((r.name for r in rows.metric), "metric", key)
+    if len({read.dataset_id for read in delta.inputs}) != len(delta.inputs):
+        _check_unique((read.dataset_id for read in delta.inputs), "input", key)
+
+
+def _check_unique(claims: Iterable[Hashable], what: str, key: str) -> None:
+    found = list(claims)
+    if len(set(found)) != len(found):
+        twice = [claim for claim, number in Counter(found).items() if number > 1]
+        raise DeltaError(f"delta {key!r}: expected each {what} once, found {twice} again")
+
+
+def _check_texts(delta: Delta, key: str) -> None:
+    """Versions and the wrapper's log are bounded: what runs inside a task may add to them."""
+    for what, found, most in (
+        ("versions", delta.versions, MAX_VERSIONS),
+        ("entries in the wrapper's log", delta.wrapper_log, MAX_LOG_ENTRIES),
+    ):
+        if len(found) > most:
+            raise DeltaError(f"delta {key!r}: expected at most {most} {what}, found {len(found)}")
+    texts: list[object] = [*delta.versions, *delta.versions.values()]
+    for entry in delta.wrapper_log:
+        texts += [entry.event, *entry.facts, *entry.facts.values()]
+    for text in texts:
+        if isinstance(text, str) and len(text) > MAX_TEXT_LENGTH:
+            raise DeltaError(
+                f"delta {key!r}: expected at most {MAX_TEXT_LENGTH} characters in a version or an "
+                f"entry of the wrapper's log, found {len(text)}: {text[:40]!r}…"
+            )
+
+
+def _check_time(text: str, key: str) -> None:
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise DeltaError(f"delta {key!r}: expected a time in ISO 8601 with UTC, found {text!r}")
 
 
 def names_only_predicted(delta: Delta, output_ids: Collection[str]) -> bool:

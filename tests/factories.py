@@ -2,22 +2,27 @@
 """Valid graphs, jobs and deltas; a test overrides the one thing that it is about."""
 
 import dataclasses
+import hashlib
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from registry import names
+from registry import names, typed_json
 from registry.attempt import AttemptStatus
 from registry.delta import (
     DELTA_FORMAT,
+    SINCE_FORMAT_2,
     AddedRows,
     DatasetRow,
     DatastoreRow,
     Delta,
+    LogEntry,
     MetricRow,
     ReadInput,
     ResourceUse,
+    delta_body,
     write_delta,
 )
 from registry.graph_record import (
@@ -27,7 +32,7 @@ from registry.graph_record import (
     write_graph_record,
     write_predicted_quanta,
 )
-from registry.job import JOB_FORMAT, Job, PredictedOutput, TaskCall
+from registry.job import JOB_FORMAT, Job, PredictedOutput, ResourceRequest, TaskCall
 from registry.model import DatasetType, DimensionRecord, derived_id
 from transfer_plugins.checksums import checksum_of_bytes
 from transfer_plugins.object_store import ObjectStore
@@ -134,13 +139,16 @@ def make_delta(graph: Graph, quantum: int = 0, number: int = 1, **overrides: Any
         started="2026-01-02T03:04:05.000006+00:00",
         finished="2026-01-02T03:05:05.250000+00:00",
         host="worker-7",
-        resources=ResourceUse(60.25, 55.5, 1.75, 123_456_789),
+        resources=ResourceUse(60.25, 55.5, 1.75, 123_456_789, 2**33, 4096, 512),
         exit_code=0 if is_successful else 1,
         signal=None,
         error=None if is_successful else "the task ended with exit code 1",
         log_key=names.log_key(graph.run, predicted.quantum_id, attempt_id),
         inputs=[make_input(graph, quantum)],
         rows=rows,
+        requested=ResourceRequest(cpus=4, memory_mib=2048, wall_s=3600.0),
+        versions={"python": "3.13.1", "quantum-exec": "0.1.0"},
+        wrapper_log=[LogEntry(0.125, "staged_in", {"n_inputs": 1})],
     )
     return dataclasses.replace(delta, **overrides)
 
@@ -190,6 +198,20 @@ def put_delta(store: ObjectStore, delta: Delta, content: bytes | None = None) ->
     key = names.delta_key(delta.run, delta.quantum_id, delta.attempt_id)
     store.put(key, write_delta(delta) if content is None else content)
     return key
+
+
+def in_format_1(delta: Delta) -> bytes:
+    """Return the bytes of a delta as releases before format 2 wrote it."""
+    body = json.loads(delta_body(write_delta(delta))) | {"format": 1}
+    for cls, place in ((Delta, body), (ResourceUse, body["resources"])):
+        for name in SINCE_FORMAT_2[cls]:
+            del place[name]
+    return framed(typed_json.encode(body)[1:].encode())
+
+
+def framed(body: bytes) -> bytes:
+    """Return a body of a delta, from its format on, behind the checksum that it has."""
+    return b'{"checksum":"sha256:%s",' % hashlib.sha256(body).hexdigest().encode() + body
 
 
 def put_objects(store: ObjectStore, delta: Delta) -> None:

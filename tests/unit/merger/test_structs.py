@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merger.structs import Decoder
+from merger.structs import Decoder, delta_decoders
 from registry import typed_json
-from registry.delta import Delta, delta_body, write_delta
+from registry.delta import LogEntry, decode_body, delta_body, write_delta
 from registry.errors import FormatError
 from registry.graph_record import PredictedQuantum
 from registry.model import DimensionRecord
@@ -22,23 +22,35 @@ GRAPH = factories.make_graph()
 DELTA = factories.make_delta(
     GRAPH,
     dimension_record=[DimensionRecord("exposure", {"exposure": 0}, {"airmass": 1.25, "n": None})],
+    wrapper_log=[LogEntry(0.25, "staged_in", {"n_inputs": 1, "bytes": 2.5, "of": ["x", None]})],
 )
 BODY = delta_body(write_delta(DELTA))
-decoder = Decoder(Delta)
+OLDER_BODY = delta_body(factories.in_format_1(DELTA))
+decoders = delta_decoders()
 
 
-def with_msgspec(text: bytes) -> object:
+def with_msgspec(text: bytes, delta_format: int = 2) -> object:
     """What the merger reads, as plain objects; None if it refuses."""
     try:
-        return msgspec.to_builtins(decoder.decode(text))
+        delta = decoders[delta_format].decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    if delta.format != delta_format:
+        return None
+    found = msgspec.to_builtins(delta)
+    if delta_format == 1:
+        found |= {name: getattr(delta, name) for name in ("requested", "versions", "wrapper_log")}
+        use = delta.resources
+        found["resources"] |= {
+            name: getattr(use, name) for name in ("read_bytes", "write_bytes", "scratch_bytes")
+        }
+    return found
 
 
-def with_typed_json(text: bytes) -> object:
+def with_typed_json(text: bytes, delta_format: int = 2) -> object:
     """The same of what the worker reads."""
     try:
-        return plain(typed_json.decode(Delta, text, "delta"))
+        return plain(decode_body(text, delta_format, "delta"))
     except FormatError:
         return None
 
@@ -49,6 +61,60 @@ def plain(value: object) -> Any:
 
 def test_real_delta() -> None:
     assert with_msgspec(BODY) == with_typed_json(BODY) == plain(DELTA)
+
+
+def test_delta_of_format_1_has_nothing_of_what_came_later() -> None:
+    found = with_msgspec(OLDER_BODY, 1)
+    assert found == with_typed_json(OLDER_BODY, 1)
+    older = dataclasses.replace(
+        DELTA,
+        format=1,
+        resources=dataclasses.replace(
+            DELTA.resources, read_bytes=None, write_bytes=None, scratch_bytes=None
+        ),
+        requested=None,
+        versions={},
+        wrapper_log=[],
+    )
+    assert found == plain(older)
+
+
+ADDED = {
+    "requested": b'"requested":null',
+    "versions": b'"versions":{}',
+    "wrapper_log": b'"wrapper_log":[]',
+}
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_new_member_is_refused_in_format_1(name: str) -> None:
+    text = OLDER_BODY[:-1] + b"," + ADDED[name] + b"}"
+    assert (with_msgspec(text, 1), with_typed_json(text, 1)) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["read_bytes", "write_bytes", "scratch_bytes"])
+def test_new_measure_is_refused_in_format_1(name: str) -> None:
+    text = OLDER_BODY.replace(b'"max_rss_bytes"', b'"%s":1,"max_rss_bytes"' % name.encode())
+    assert text != OLDER_BODY
+    assert (with_msgspec(text, 1), with_typed_json(text, 1)) == (None, None)
+
+
+@pytest.mark.parametrize("other", [1, 2])
+def test_format_is_the_one_that_the_frame_tells(other: int) -> None:
+    """A member may stand twice in JSON, and the last one counts."""
+    told = 3 - other
+    body = {1: OLDER_BODY, 2: BODY}[told]
+    text = body[:-1] + b',"format":%d}' % other
+    assert (with_msgspec(text, told), with_typed_json(text, told)) == (None, None)
+
+
+@pytest.mark.parametrize("place", [(name,) for name in ADDED] + [("resources", "read_bytes")])
+def test_format_2_has_every_member(place: tuple[str, ...]) -> None:
+    body = json.loads(BODY)
+    inner = body if len(place) == 1 else body[place[0]]
+    del inner[place[-1]]
+    text = json.dumps(body).encode()
+    assert (with_msgspec(text), with_typed_json(text)) == (None, None)
 
 
 def test_predicted_quanta() -> None:
@@ -92,6 +158,13 @@ REFUSED = [
     BODY.replace(b'"no_work":false', b'"no_work":null'),
     BODY.replace(b'"detector":1', b'"detector":1.0'),
     BODY.replace(b'"detector":1', b'"detector":null'),
+    BODY.replace(b'"read_bytes":', b'"read_bytes":0.5,"was":'),
+    BODY.replace(b'"cpus":4', b'"cpus":true'),
+    BODY.replace(b'"cpus":4', b'"gpus":4'),
+    BODY.replace(b'"python":"3.13.1"', b'"python":3.13'),
+    BODY.replace(b'"python":"3.13.1"', b'"python":null'),
+    BODY.replace(b'"elapsed_s":0.25', b'"elapsed_s":null'),
+    BODY.replace(b'"n_inputs":1', b'"n_inputs":NaN'),
     BODY.replace(b'"detector":1', b'"detector":[1]'),
     BODY.replace(b'"exit_code":0', b'"exit_code":' + b"1" * 5000),
     BODY.replace(b'"airmass":1.25', b'"airmass":' + b"[" * 100_000 + b"]" * 100_000),
@@ -109,6 +182,10 @@ ACCEPTED = [
     BODY.replace(b'"airmass":1.25', b'"airmass":{"a":[1,2.5,"x",null,true,{}]}'),
     BODY.replace(b'"airmass":1.25', b'"airmass":123456789012345678901234567890'),
     BODY.replace(b'"detector":1', b'"detector":"one"'),
+    BODY.replace(b'"cpus":4', b'"cpus":null'),
+    BODY.replace(b'"cpus":4,', b""),
+    BODY.replace(b'"python":"3.13.1"', b'"\\u0000":"\\ud83d\\ude00"'),
+    BODY.replace(b'"n_inputs":1', b'"n_inputs":{"deep":[1e308,null]}'),
 ]
 
 

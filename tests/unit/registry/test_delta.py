@@ -16,6 +16,7 @@ from registry.delta import (
     DatastoreRow,
     Delta,
     DeltaError,
+    LogEntry,
     MetricRow,
     ReadInput,
     ResourceUse,
@@ -24,7 +25,10 @@ from registry.delta import (
     write_delta,
 )
 from registry.errors import NewerFormatError
+from registry.job import ResourceRequest
 from registry.model import DimensionRecord
+from tests import factories
+from tests.factories import framed
 from tests.samples import (
     ATTEMPTS,
     CALEXP_ID,
@@ -44,11 +48,6 @@ NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 FACTS = st.dictionaries(st.text(), JSON_VALUES, max_size=3)
 
 
-def framed(body: bytes) -> bytes:
-    """A body, from its format on, behind the checksum that it has."""
-    return b'{"checksum":"sha256:%s",' % hashlib.sha256(body).hexdigest().encode() + body
-
-
 def with_members(**members: object) -> bytes:
     """A delta with other members, whole and with its right checksum."""
     body = json.loads(write_delta(make_delta()))
@@ -60,15 +59,17 @@ def with_members(**members: object) -> bytes:
     st.builds(
         replace,
         st.just(make_delta()),
-        started=st.text(),
         host=st.text(),
         error=st.none() | st.text(),
         no_work=st.booleans(),
-        resources=st.builds(ResourceUse, NUMBERS, NUMBERS, NUMBERS, SIZES),
-        inputs=st.lists(st.builds(ReadInput, size_bytes=SIZES), max_size=2),
+        resources=st.builds(ResourceUse, NUMBERS, NUMBERS, NUMBERS, *[SIZES] * 4),
+        requested=st.none() | st.builds(ResourceRequest, wall_s=st.none() | NUMBERS),
+        versions=st.dictionaries(st.text(), st.text(), max_size=3),
+        wrapper_log=st.lists(st.builds(LogEntry, elapsed_s=NUMBERS, facts=FACTS), max_size=3),
+        inputs=st.lists(st.builds(ReadInput, size_bytes=SIZES), max_size=1),
     ),
-    st.lists(st.builds(DimensionRecord, record=FACTS), max_size=2),
-    st.lists(st.builds(MetricRow, value=NUMBERS), max_size=2),
+    st.lists(st.builds(DimensionRecord, record=FACTS), max_size=1),
+    st.lists(st.builds(MetricRow, value=NUMBERS), max_size=1),
 )
 def test_round_trip(delta: Delta, records: list[DimensionRecord], metrics: list[MetricRow]) -> None:
     delta = replace(delta, rows=replace(delta.rows, dimension_record=records, metric=metrics))
@@ -86,7 +87,7 @@ def test_attempts_that_did_not_succeed_are_kept(status: AttemptStatus) -> None:
 def test_frame_can_be_verified_by_hand() -> None:
     content = write_delta(make_delta())
     assert content.count(b"\n") == 0
-    assert content[FRAME:].startswith(b'"format":1,')
+    assert content[FRAME:].startswith(b'"format":2,')
     assert hashlib.sha256(content[FRAME:]).hexdigest().encode() == content[:84][-64:]
     assert verify_checksum(content, KEY) == json.loads(content)["checksum"]
 
@@ -128,7 +129,7 @@ def test_messages_tell_key_and_what_was_found() -> None:
         read_delta(content[:-1], KEY)
 
 
-@pytest.mark.parametrize("format_", [2, 10, 999_999])
+@pytest.mark.parametrize("format_", [3, 10, 999_999])
 def test_newer_format_is_told_from_damage(format_: int) -> None:
     body = b'"format":%d,"whatever":[]}' % format_
     with pytest.raises(NewerFormatError, match=rf"found {format_}; upgrade registry-merge"):
@@ -146,7 +147,7 @@ def test_delta_begins_with_its_format(body: bytes) -> None:
 
 
 def test_format_that_never_was_is_refused() -> None:
-    with pytest.raises(DeltaError, match="expected format 1 or older, found 0"):
+    with pytest.raises(DeltaError, match="expected format 2 or older, found 0"):
         read_delta(with_members(format=0), KEY)
 
 
@@ -226,3 +227,55 @@ def test_negative_size_is_refused() -> None:
     record = replace(make_delta().rows.datastore_record[0], size_bytes=-1)
     with pytest.raises(DeltaError, match="of -1 bytes"):
         read_delta(*written(make_delta(datastore_record=[record])))
+
+
+def test_older_delta_is_read_and_says_nothing_of_what_came_later() -> None:
+    delta = read_delta(factories.in_format_1(make_delta()), KEY)
+    assert delta.format == 1
+    assert (delta.requested, delta.versions, delta.wrapper_log) == (None, {}, [])
+    assert delta.resources.read_bytes is delta.resources.scratch_bytes is None
+
+
+TOO_MUCH: dict[str, dict[str, object]] = {
+    "versions": {"versions": {f"module {n}": "1" for n in range(201)}},
+    "long version": {"versions": {"python": "3" * 201}},
+    "long name": {"versions": {"p" * 201: "3"}},
+    "log entries": {"wrapper_log": [LogEntry(0.0, "step")] * 201},
+    "long event": {"wrapper_log": [LogEntry(0.0, "s" * 201)]},
+    "long fact": {"wrapper_log": [LogEntry(0.0, "step", {"path": "p" * 201})]},
+    "long name of a fact": {"wrapper_log": [LogEntry(0.0, "step", {"p" * 201: 1})]},
+}
+
+
+@pytest.mark.parametrize("case", TOO_MUCH)
+def test_versions_and_wrapper_log_are_bounded(case: str) -> None:
+    with pytest.raises(DeltaError, match=r"expected at most 200 .*, found 201"):
+        read_delta(*written(make_delta(**TOO_MUCH[case])))
+
+
+def test_bounds_themselves_are_allowed() -> None:
+    text = "\N{GRINNING FACE}" * 200
+    delta = make_delta(
+        versions={f"{text[3:]}{n:03}": text for n in range(200)},
+        wrapper_log=[LogEntry(1e300, text, {text: text})] * 200,
+    )
+    assert read_delta(*written(delta)) == delta
+
+
+REPEATED = {
+    "metric": {"metric": [MetricRow("a", 1.0), MetricRow("a", 2.0)]},
+    "dimension": {"dimension_record": [DimensionRecord("d", {"d": 1}, {"n": n}) for n in (1, 2)]},
+    "input": {"inputs": make_delta().inputs * 2},
+}
+
+
+@pytest.mark.parametrize("what", REPEATED)
+def test_what_must_stand_once_is_refused_twice(what: str) -> None:
+    with pytest.raises(DeltaError, match=rf"expected each {what}.* once"):
+        read_delta(*written(make_delta(**REPEATED[what])))
+
+
+@pytest.mark.parametrize("time", ["yesterday", "2026-01-02T03:04:05", ""])
+def test_time_without_utc_is_refused(time: str) -> None:
+    with pytest.raises(DeltaError, match="expected a time in ISO 8601 with UTC"):
+        read_delta(*written(make_delta(started=time)))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Format 1 as it was released: these bytes stay readable, and are what is written, for ever."""
+"""Formats as they were released: these bytes stay readable for ever; the newest is written so."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from registry.attempt import AttemptStatus
@@ -9,15 +10,17 @@ from registry.delta import (
     DatasetRow,
     DatastoreRow,
     Delta,
+    LogEntry,
     MetricRow,
     ReadInput,
     ResourceUse,
     read_delta,
     write_delta,
 )
+from registry.job import ResourceRequest
 from registry.model import DimensionRecord
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "delta-format-1.json"
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 RUN = "u/observer/night-2026.01"
 QUANTUM_ID = "5b0b9d43-6e0f-5d0c-9a55-3f2a1c7d8e90"
@@ -27,7 +30,7 @@ DATASET_ID = "0e6a3f21-94c8-5b7e-8d12-6f5a4b3c2d10"
 DATA_ID: dict[str, str | int] = {"instrument": "Kamera-Ä", "exposure": 1228, "detector": 49}
 
 # Written out, and not made by a factory: this must not change with anything.
-DELTA = Delta(
+DELTA_1 = Delta(
     format=1,
     graph_id="a3c1f0e2-7b64-5e1f-b0d9-2c4e6a8f1b3d",
     run=RUN,
@@ -84,9 +87,32 @@ DELTA = Delta(
 )
 
 
+DELTA_2 = replace(
+    DELTA_1,
+    format=2,
+    log_key=f"{RUN}/quantum-exec/logs/{QUANTUM_ID}.{ATTEMPT_ID}.log.gz",
+    resources=ResourceUse(60.321099, 55.5, 1.75, 1288490188, 2**40 + 1, 33592320, 67184640),
+    requested=ResourceRequest(cpus=4, memory_mib=2048, scratch_mib=None, wall_s=3600.5),
+    versions={
+        "python": "3.13.1",
+        "quantum-exec": "0.1.0",
+        "platform": "Linux-6.12 \u00e4 \U0001f600",
+    },
+    wrapper_log=[
+        LogEntry(0.0, "stage_in", {}),
+        LogEntry(0.25, "staged_in", {"n_inputs": 2, "bytes": 33592320, "slowest": None}),
+        LogEntry(60.5, "task_ended", {"exit_code": 0, "signals": [15, 9], "within": True}),
+    ],
+)
+
+
 def test_format_1_is_read_as_ever() -> None:
-    assert read_delta(GOLDEN.read_bytes(), KEY) == DELTA
+    assert read_delta((GOLDEN / "delta-format-1.json").read_bytes(), KEY) == DELTA_1
 
 
-def test_format_1_is_written_as_ever() -> None:
-    assert write_delta(DELTA) == GOLDEN.read_bytes()
+def test_format_2_is_read_as_ever() -> None:
+    assert read_delta((GOLDEN / "delta-format-2.json").read_bytes(), KEY) == DELTA_2
+
+
+def test_format_2_is_written_as_ever() -> None:
+    assert write_delta(DELTA_2) == (GOLDEN / "delta-format-2.json").read_bytes()
