@@ -20,8 +20,18 @@ module               subject
 `quantum_run`        one attempt from a staged-in sandbox to a stage-out list
 `private_registry`   the SQLite file: made, seeded, and read back as the rows of a delta
 `outputs`            the predicted outputs found, measured and recorded
-`parent_death`       ending with the parent process
-`task`               the child process of a quantum: placeholders, environment, log, signals
+`parent_death`       what Linux does when a parent process ends
+`task`               what a task is given: argument list and environment
+`task_supervision`   the task from its start to the end of its last process
+`task_log`           its log: streamed, compressed, capped
+`limits`             what it uses, and whether that is more than was asked for
+`process_tree`       its processes, wherever they went: found, measured, ended
+`guardian`           ends the task of a wrapper that was killed
+`stop_signal`        SIGTERM and SIGINT, noted and passed on
+`sandbox`            the directory of a quantum: made, or refused
+`sandbox_files`      the wrapper's own files in a sandbox
+`versions`           the versions of what ran
+`wrapper_log`        what the wrapper did, when
 `function_task`      the process that calls a Python function with the repo object
 `repo`               the repo object: get, put, path of a ref
 `storage_classes`    readers and writers, by storage class

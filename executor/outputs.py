@@ -16,9 +16,11 @@ from registry.staging import StageOutFile
 from registry.typed_json import canonical
 from transfer_plugins.checksums import checksum_of_file
 
+_SHOWN = 5
+
 
 class OutputError(QuantumExecError):
-    """A predicted output is missing or is no regular file of the sandbox."""
+    """A predicted output is missing or no regular file, or there is one that is not predicted."""
 
     error_type = "output"
 
@@ -36,8 +38,12 @@ def record_outputs(
     Raises
     ------
     OutputError
-        If a required output is missing, or one is a directory, a link or another special file.
+        If a required output is missing, one is a directory, a link or another special file, or
+        something lies in the repo that is neither input nor predicted output.
+    PrivateRegistryError
+        If the task left a registry that cannot be written.
     """
+    private_registry.check_file(sandbox / names.PRIVATE_REGISTRY)
     files: list[StageOutFile] = []
     with closing(private_registry.connect(sandbox / names.PRIVATE_REGISTRY)) as connection:
         try:
@@ -51,7 +57,27 @@ def record_outputs(
             raise private_registry.PrivateRegistryError(
                 f"private registry: outputs cannot be recorded: {error}"
             ) from error
+    _check_declared(job, sandbox)
     return files
+
+
+def _check_declared(job: Job, sandbox: Path) -> None:
+    """Refuse files in the repo that nobody declared: they would be lost without a word."""
+    repo = sandbox / names.REPO_DIR
+    declared = {i.path for i in job.inputs} | {o.path for o in job.outputs}
+    found = [
+        Path(directory, name).relative_to(repo).as_posix()
+        for directory, directories, files in os.walk(repo)
+        for name in (*files, *(d for d in directories if os.path.islink(f"{directory}/{d}")))
+    ]
+    undeclared = sorted(set(found) - declared)
+    if undeclared:
+        shown = ", ".join(repr(f"{names.REPO_DIR}/{path}") for path in undeclared[:_SHOWN])
+        more = f" and {len(undeclared) - _SHOWN} more" if len(undeclared) > _SHOWN else ""
+        raise OutputError(
+            f"expected only inputs and predicted outputs in repo/, found {shown}{more}; declare "
+            "them in the graph, or write what is not to be kept elsewhere in the sandbox"
+        )
 
 
 def _measure(

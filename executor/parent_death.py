@@ -1,13 +1,32 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Ending with the parent process, so that a killed wrapper or runner leaves nothing running."""
+"""What Linux does when a parent process ends (prctl(2)), so that nothing is left running."""
 
 import ctypes
 import signal
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def end_with_parent(number: int = signal.SIGKILL) -> None:
-    """Ask Linux for a signal when the parent's thread ends (prctl(2), PR_SET_PDEATHSIG)."""
+    """Ask for a signal when the parent's thread ends."""
     _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def become_subreaper() -> None:
+    """Become the parent of every descendant whose own parent ends, instead of init."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def resign_as_subreaper() -> None:
+    """Leave descendants to init again."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def is_subreaper() -> bool:
+    """Whether this process is a subreaper."""
+    found = ctypes.c_int()
+    _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0)
+    return bool(found.value)

@@ -7,7 +7,9 @@ what the delta carries, and the delta takes it from nowhere else.
 
 import importlib.resources
 import math
+import os
 import sqlite3
+import stat
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
@@ -35,6 +37,8 @@ _COLUMNS = {
 _WRITABLE = frozenset({"dimension_record", "dataset", "datastore_record", "metric"})
 _BUSY_TIMEOUT_S = 30.0
 _MAX_JSON_DEPTH = 100
+# A delta is a few kB; at this number it is some 20 MB and something has gone wrong in the task.
+_MAX_ROWS = 100_000
 
 
 class PrivateRegistryError(QuantumExecError):
@@ -102,8 +106,40 @@ def _seeds(job: Job, inputs: Iterable[ReadInput]) -> dict[str, list[Row]]:
     }
 
 
+def check_file(path: Path) -> None:
+    """Look at what the task left in the place of the registry, before it is opened.
+
+    Raises
+    ------
+    PrivateRegistryError
+        If it is no regular file: SQLite would follow a link out of the sandbox.
+    """
+    for name in (path, *(Path(f"{path}{end}") for end in ("-journal", "-wal", "-shm"))):
+        try:
+            is_regular = stat.S_ISREG(os.lstat(name).st_mode)
+        except OSError as error:
+            if name is path:
+                raise PrivateRegistryError(
+                    f"private registry {path.name}: expected a file, found none: {error.strerror}"
+                ) from error
+            continue
+        if not is_regular:
+            raise PrivateRegistryError(
+                f"private registry {name.name}: expected a regular file, found a directory, a "
+                "link or a special file"
+            )
+
+
+def _check_schema(connection: sqlite3.Connection) -> None:
+    """Refuse views and triggers: a view in the place of a table may never end."""
+    query = "SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger')"
+    for kind, name in connection.execute(query):
+        raise PrivateRegistryError(f"private registry: expected tables only, found {kind} {name!r}")
+
+
 def _read_all(connection: sqlite3.Connection, path: Path) -> Snapshot:
     try:
+        _check_schema(connection)
         return {table: _read_table(connection, table) for table in _COLUMNS}
     except sqlite3.Error as error:
         raise PrivateRegistryError(f"private registry {path.name}: {error}") from error
@@ -116,7 +152,10 @@ def _read_table(connection: sqlite3.Connection, table: str) -> set[Row]:
         raise PrivateRegistryError(
             f"table {table}: expected columns {_COLUMNS[table]}, found {columns}"
         )
-    return set(rows)
+    found = rows.fetchmany(_MAX_ROWS + 1)
+    if len(found) > _MAX_ROWS:
+        raise PrivateRegistryError(f"table {table}: expected at most {_MAX_ROWS} rows, found more")
+    return set(found)
 
 
 def added_rows(path: Path, seeded: Snapshot, job: Job, attempt_id: str) -> AddedRows:
@@ -128,8 +167,7 @@ def added_rows(path: Path, seeded: Snapshot, job: Job, attempt_id: str) -> Added
         If the file is damaged, a seeded row was changed or taken away, a row is in a table that
         is not for tasks, or its values are of the wrong kind.
     """
-    if not path.is_file():
-        raise PrivateRegistryError(f"private registry {path.name}: expected a file, found none")
+    check_file(path)
     try:
         with closing(connect(path)) as connection:
             found = _read_all(connection, path)

@@ -3,18 +3,23 @@
 
 The delta is made here and only here, after everything that it names lies measured in the sandbox;
 the stage-out list is the last thing written, by rename, so that whoever stages out sees the whole
-attempt or nothing of it.
+attempt or nothing of it. Job and stage-in report are read before the task begins: what it does to
+these files changes nothing.
 """
 
 import logging
-import os
 import socket
 import traceback
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from executor import outputs, private_registry, task
+from executor import outputs, private_registry, sandbox_files, task
 from executor.exit_codes import ExitCode, code_of_signal, signal_name
+from executor.sandbox_files import SandboxError
+from executor.stop_signal import StopSignal
+from executor.task_supervision import NO_RESOURCES, TaskEnd, run_task
+from executor.versions import VersionsError, own_versions, reported_versions
+from executor.wrapper_log import WrapperLog
 from registry import names, staging
 from registry.attempt import AttemptStatus
 from registry.delta import DELTA_FORMAT, AddedRows, Delta, write_delta
@@ -26,8 +31,9 @@ from transfer_plugins.stage_in import utc_now
 
 _log = logging.getLogger(__name__)
 
-_LOG_TAIL_BYTES = 2000
 _ERROR_CHARACTERS = 4000
+# zlib's smallest complete gzip file: the log of a task that never began.
+_EMPTY_LOG = bytes.fromhex("1f8b080000000000000303000000000000000000")
 
 
 class NotStagedInError(QuantumExecError):
@@ -41,7 +47,7 @@ class _Outcome:
     """What came of the task and the check of its outputs."""
 
     status: AttemptStatus
-    end: task.TaskEnd | None = None
+    end: TaskEnd | None = None
     no_work: bool = False
     error: str | None = None
     files: list[staging.StageOutFile] = field(default_factory=list)
@@ -61,7 +67,7 @@ def run_quantum(sandbox: Path) -> int:
     Raises
     ------
     QuantumExecError
-        If the sandbox was not staged in; nothing can be recorded then.
+        If the sandbox was not staged in or cannot be written; nothing can be recorded then.
     """
     job, report = _read_staged_in(sandbox)
     label = f"quantum {job.quantum_id} ({job.task_label}, {format_data_id(job.data_id)})"
@@ -69,9 +75,8 @@ def run_quantum(sandbox: Path) -> int:
         _log.info("%s: attempt %s was successful already", label, report.successful_attempt)
         return ExitCode.SUCCESS
     _log.info("%s: attempt %s begins", label, report.attempt_id)
-    with task.StopSignal() as stop:
-        outcome = _attempt(job, report, sandbox, stop)
-        _commit(job, report, sandbox, outcome)
+    with StopSignal() as stop:
+        outcome = _Attempt(job, report, sandbox, stop).run()
     _log.info("%s: attempt %s is %s", label, report.attempt_id, outcome.status)
     if outcome.error:
         _log.error("%s: %s", label, outcome.error)
@@ -97,62 +102,182 @@ def _read_staged_in(sandbox: Path) -> tuple[Job, staging.StageInReport]:
     return job, report
 
 
-def _attempt(
-    job: Job, report: staging.StageInReport, sandbox: Path, stop: task.StopSignal
-) -> _Outcome:
-    """Run the task and look at what it left; every error becomes a failed attempt."""
-    end: task.TaskEnd | None = None
-    try:
-        seeded = private_registry.create(sandbox / names.PRIVATE_REGISTRY, job, report.inputs)
-        required = {i.dataset_id for i in job.inputs if not i.optional}
-        if required & set(report.missing):
-            return _Outcome(AttemptStatus.SUCCESSFUL, no_work=True)
-        if stop.received is not None:
-            return _aborted(None, stop.received)
-        _prepare_outputs(job, sandbox)
-        end = task.run_task(
-            task.command_of(job, report.attempt_id, sandbox),
-            task.task_environment(job, report.attempt_id, sandbox),
-            sandbox,
-            stop,
+class _Attempt:
+    """One attempt in its sandbox."""
+
+    def __init__(
+        self, job: Job, report: staging.StageInReport, sandbox: Path, stop: StopSignal
+    ) -> None:
+        self.job = job
+        self.report = report
+        self.sandbox = sandbox
+        self.stop = stop
+        self.log = WrapperLog(report.started)
+
+    def run(self) -> _Outcome:
+        """Run the task and commit what came of it.
+
+        Raises
+        ------
+        SandboxError
+            If the sandbox cannot be written; there is no delta then.
+        """
+        n_bytes = sum(found.size_bytes for found in self.report.inputs)
+        self.log.add("staged_in", n_inputs=len(self.report.inputs), n_bytes=n_bytes)
+        sandbox_files.reserve_space(self.sandbox)
+        outcome = self._outcome()
+        if outcome.error and sandbox_files.is_full(self.sandbox):
+            error = f"the disk of the sandbox is full; {outcome.error}"
+            outcome = replace(outcome, error=error, code=ExitCode.OVER_SCRATCH)
+        sandbox_files.release_space(self.sandbox)
+        try:
+            self._commit(outcome)
+        except OSError as error:
+            raise SandboxError(
+                f"sandbox {self.sandbox}: attempt {self.report.attempt_id} of quantum "
+                f"{self.job.quantum_id} cannot be recorded: {error.strerror or error}"
+                + (f"; {outcome.error}" if outcome.error else "")
+            ) from error
+        return outcome
+
+    def _outcome(self) -> _Outcome:
+        """Run the task and look at what it left; every error becomes a failed attempt."""
+        end: TaskEnd | None = None
+        try:
+            seeded = self._prepare()
+            required = {i.dataset_id for i in self.job.inputs if not i.optional}
+            missing = required & set(self.report.missing)
+            if missing:
+                self.log.add("no_work", n_missing_inputs=len(missing))
+                return _Outcome(AttemptStatus.SUCCESSFUL, no_work=True)
+            if self.stop.received is not None:
+                return _aborted(None, self.stop.received)
+            end = self._run_task()
+            return self._judge(seeded, end)
+        except QuantumExecError as error:
+            return _Outcome(AttemptStatus.FAILED, end, error=str(error), code=_code_of(error))
+        except Exception as error:
+            # A bug of ours or a full disk: the report is worth more than a dead wrapper.
+            text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+            return _Outcome(AttemptStatus.FAILED, end, error=text, code=ExitCode.FAILED)
+
+    def _prepare(self) -> private_registry.Snapshot:
+        """Seed the registry, make directories; what an earlier attempt left does not count."""
+        seeded = private_registry.create(
+            self.sandbox / names.PRIVATE_REGISTRY, self.job, self.report.inputs
         )
-        return _judge(job, report, sandbox, seeded, end)
-    except QuantumExecError as error:
-        invalid = isinstance(error, task.InvalidTaskError)
-        code = ExitCode.INVALID_QUANTUM if invalid else ExitCode.FAILED
-        return _Outcome(AttemptStatus.FAILED, end, error=str(error), code=code)
-    except Exception as error:
-        # A bug of ours or a full disk: the report is worth more than a dead wrapper.
-        text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
-        return _Outcome(AttemptStatus.FAILED, end, error=text, code=ExitCode.FAILED)
+        self.log.add("registry_seeded")
+        for name in (names.TASK_LOG, names.VERSIONS_FILE):
+            sandbox_files.clear(self.sandbox / name)
+        for output in self.job.outputs:
+            path = self.sandbox / names.REPO_DIR / output.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_symlink() or path.is_file():
+                path.unlink()
+        return seeded
 
+    def _run_task(self) -> TaskEnd:
+        job, attempt_id = self.job, self.report.attempt_id
+        command = task.command_of(job, attempt_id, self.sandbox)
+        environment = task.task_environment(job, attempt_id, self.sandbox)
+        self.log.add("task_started")
+        end = run_task(command, environment, self.sandbox, self.stop, job.task.resources)
+        facts = {"exit_code": end.exit_code, "signal": end.signal}
+        self.log.add("task_ended", **{k: v for k, v in facts.items() if v is not None})
+        if end.n_left_running:
+            self.log.add("processes_ended", n_processes=end.n_left_running)
+        return end
 
-def _judge(
-    job: Job,
-    report: staging.StageInReport,
-    sandbox: Path,
-    seeded: private_registry.Snapshot,
-    end: task.TaskEnd,
-) -> _Outcome:
-    no_work = end.exit_code == ExitCode.NO_WORK
-    if end.stopped_by is not None and end.exit_code != 0:
-        return _aborted(end, end.stopped_by)
-    if end.exit_code != 0 and not no_work:
-        return _task_failed(sandbox, end)
-    files = outputs.record_outputs(job, report.attempt_id, sandbox, may_be_missing=no_work)
-    rows = private_registry.added_rows(
-        sandbox / names.PRIVATE_REGISTRY, seeded, job, report.attempt_id
-    )
-    recorded = {row.object_key for row in rows.datastore_record}
-    if recorded != {found.key for found in files}:
-        raise private_registry.PrivateRegistryError(
-            f"table datastore_record: expected the keys of the outputs found, "
-            f"{sorted(f.key for f in files)}; found {sorted(recorded)}"
+    def _judge(self, seeded: private_registry.Snapshot, end: TaskEnd) -> _Outcome:
+        no_work = end.exit_code == ExitCode.NO_WORK
+        if end.over is not None:
+            text = f"{end.over.message}; its log ends:\n{end.log_end}"
+            return _Outcome(AttemptStatus.FAILED, end, error=text, code=end.over.code)
+        if end.stopped_by is not None and end.exit_code != 0:
+            return _aborted(end, end.stopped_by)
+        if end.exit_code != 0 and not no_work:
+            return _task_failed(end)
+        job, attempt_id = self.job, self.report.attempt_id
+        files = outputs.record_outputs(job, attempt_id, self.sandbox, may_be_missing=no_work)
+        rows = private_registry.added_rows(
+            self.sandbox / names.PRIVATE_REGISTRY, seeded, job, attempt_id
         )
-    return _Outcome(AttemptStatus.SUCCESSFUL, end, no_work=no_work, files=files, rows=rows)
+        recorded = {row.object_key for row in rows.datastore_record}
+        if recorded != {found.key for found in files}:
+            raise private_registry.PrivateRegistryError(
+                f"table datastore_record: expected the keys of the outputs found, "
+                f"{sorted(f.key for f in files)}; found {sorted(recorded)}"
+            )
+        n_bytes = sum(found.size_bytes for found in files)
+        self.log.add("outputs_recorded", n_outputs=len(files), n_bytes=n_bytes)
+        return _Outcome(AttemptStatus.SUCCESSFUL, end, no_work=no_work, files=files, rows=rows)
+
+    def _commit(self, outcome: _Outcome) -> None:
+        """Write log, delta and, last, the stage-out list."""
+        job, attempt_id = self.job, self.report.attempt_id
+        log_path = self.sandbox / names.TASK_LOG
+        if log_path.is_symlink() or not log_path.is_file():
+            sandbox_files.write_own_file(log_path, _EMPTY_LOG)
+        log_key = names.log_key(job.run, job.quantum_id, attempt_id)
+        delta = write_delta(self._delta(outcome, log_key))
+        sandbox_files.write_own_file(self.sandbox / names.DELTA_FILE, delta)
+        delta_key = names.delta_key(job.run, job.quantum_id, attempt_id)
+        stage_out_list = staging.StageOutList(
+            job.run,
+            [*outcome.files, _stage_out_file(self.sandbox, names.TASK_LOG, log_key)],
+            _stage_out_file(self.sandbox, names.DELTA_FILE, delta_key),
+        )
+        part = self.sandbox / f"{names.STAGE_OUT_FILE}.part"
+        sandbox_files.write_own_file(part, staging.write_stage_out_list(stage_out_list))
+        if (self.sandbox / names.STAGE_OUT_FILE).is_dir():
+            sandbox_files.clear(self.sandbox / names.STAGE_OUT_FILE)
+        part.replace(self.sandbox / names.STAGE_OUT_FILE)
+
+    def _versions(self) -> dict[str, str]:
+        try:
+            reported = reported_versions(self.sandbox)
+        except VersionsError as error:
+            self.log.add("versions_left_out", reason=str(error)[:200])
+            reported = {}
+        return {**reported, **own_versions()}
+
+    def _delta(self, outcome: _Outcome, log_key: str) -> Delta:
+        job, report, end = self.job, self.report, outcome.end
+        return Delta(
+            format=DELTA_FORMAT,
+            graph_id=job.graph_id,
+            run=job.run,
+            quantum_id=job.quantum_id,
+            task_label=job.task_label,
+            data_id=job.data_id,
+            attempt_id=report.attempt_id,
+            status=outcome.status,
+            no_work=outcome.no_work,
+            started=report.started,
+            finished=utc_now(),
+            host=socket.gethostname(),
+            resources=NO_RESOURCES if end is None else end.resources,
+            exit_code=None if end is None else end.exit_code,
+            signal=None if end is None else end.signal,
+            error=_storable(outcome.error),
+            log_key=log_key,
+            inputs=report.inputs,
+            rows=outcome.rows,
+            requested=job.task.resources,
+            versions=self._versions(),
+            wrapper_log=self.log.entries,
+        )
 
 
-def _aborted(end: task.TaskEnd | None, number: int) -> _Outcome:
+def _code_of(error: QuantumExecError) -> ExitCode:
+    if isinstance(error, task.InvalidTaskError):
+        return ExitCode.INVALID_QUANTUM
+    if isinstance(error, outputs.OutputError | private_registry.PrivateRegistryError):
+        return ExitCode.WRONG_OUTPUTS
+    return ExitCode.FAILED
+
+
+def _aborted(end: TaskEnd | None, number: int) -> _Outcome:
     return _Outcome(
         AttemptStatus.ABORTED,
         end,
@@ -161,22 +286,13 @@ def _aborted(end: task.TaskEnd | None, number: int) -> _Outcome:
     )
 
 
-def _task_failed(sandbox: Path, end: task.TaskEnd) -> _Outcome:
+def _task_failed(end: TaskEnd) -> _Outcome:
     if end.signal is not None:
         how, code = f"was killed by {signal_name(end.signal)}", code_of_signal(end.signal)
     else:
         how, code = f"ended with exit code {end.exit_code}", end.exit_code or ExitCode.FAILED
-    text = f"the task {how}; its log ends:\n{_log_tail(sandbox)}"
+    text = f"the task {how}; its log ends:\n{end.log_end}"
     return _Outcome(AttemptStatus.FAILED, end, error=text, code=code)
-
-
-def _log_tail(sandbox: Path) -> str:
-    try:
-        with (sandbox / names.TASK_LOG).open("rb") as log:
-            log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_TAIL_BYTES))
-            return log.read().decode(errors="replace")
-    except OSError as error:
-        return f"(the log cannot be read: {error.strerror})"
 
 
 def _storable(text: str | None) -> str | None:
@@ -185,62 +301,6 @@ def _storable(text: str | None) -> str | None:
         return None
     whole = text[:_ERROR_CHARACTERS].encode("utf-8", "replace").decode()
     return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _prepare_outputs(job: Job, sandbox: Path) -> None:
-    """Make the directories; what an earlier attempt left in the same sandbox does not count."""
-    (sandbox / names.TASK_LOG).unlink(missing_ok=True)
-    for output in job.outputs:
-        path = sandbox / names.REPO_DIR / output.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-
-
-def _commit(job: Job, report: staging.StageInReport, sandbox: Path, outcome: _Outcome) -> None:
-    """Write log, delta and, last, the stage-out list."""
-    log_path = sandbox / names.TASK_LOG
-    log_path.touch()
-    log_key = names.log_key(job.run, job.quantum_id, report.attempt_id)
-    delta = _delta_of(job, report, outcome, log_key)
-    (sandbox / names.DELTA_FILE).write_bytes(write_delta(delta))
-    delta_key = names.delta_key(job.run, job.quantum_id, report.attempt_id)
-    stage_out_list = staging.StageOutList(
-        job.run,
-        [*outcome.files, _stage_out_file(sandbox, names.TASK_LOG, log_key)],
-        _stage_out_file(sandbox, names.DELTA_FILE, delta_key),
-    )
-    part = sandbox / f"{names.STAGE_OUT_FILE}.part"
-    part.write_bytes(staging.write_stage_out_list(stage_out_list))
-    part.replace(sandbox / names.STAGE_OUT_FILE)
-
-
-def _delta_of(job: Job, report: staging.StageInReport, outcome: _Outcome, log_key: str) -> Delta:
-    delta = Delta(
-        format=DELTA_FORMAT,
-        graph_id=job.graph_id,
-        run=job.run,
-        quantum_id=job.quantum_id,
-        task_label=job.task_label,
-        data_id=job.data_id,
-        attempt_id=report.attempt_id,
-        status=outcome.status,
-        no_work=outcome.no_work,
-        started=report.started,
-        finished=utc_now(),
-        host=socket.gethostname(),
-        resources=task.NO_RESOURCES,
-        exit_code=None,
-        signal=None,
-        error=_storable(outcome.error),
-        log_key=log_key,
-        inputs=report.inputs,
-        rows=outcome.rows,
-    )
-    end = outcome.end
-    if end is None:
-        return delta
-    return replace(delta, resources=end.resources, exit_code=end.exit_code, signal=end.signal)
 
 
 def _stage_out_file(sandbox: Path, name: str, key: str) -> staging.StageOutFile:

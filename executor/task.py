@@ -1,23 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The task of a quantum: a child process with a log, an environment and a measured end."""
+"""What a task is given: its argument list, placeholders filled in, and its environment."""
 
 import os
 import re
-import resource
-import signal
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
 
-from executor.parent_death import end_with_parent
 from registry import names
-from registry.delta import ResourceUse
 from registry.errors import QuantumExecError
 from registry.job import Job
 from registry.typed_json import canonical
@@ -28,23 +18,12 @@ _PRIVATE_VARIABLES = re.compile(
     r"|LSST_RESOURCES_S3_PROFILE_.*|_?CONDOR_CREDS)\Z"
 )
 _PLACEHOLDER = re.compile(r"\{(input|inputs|output|outputs|data_id|config):([^{}]+)\}|\{(\w+)\}")
-_KILL_AFTER_S = 20.0
 
 
 class InvalidTaskError(QuantumExecError):
     """A command names something that its quantum does not have; mend the graph."""
 
     error_type = "invalid_task"
-
-
-@dataclass(frozen=True, slots=True)
-class TaskEnd:
-    """How a task ended: by ``exit_code`` or by ``signal``; ``stopped_by`` names our own SIGTERM."""
-
-    exit_code: int | None
-    signal: int | None
-    stopped_by: int | None
-    resources: ResourceUse
 
 
 def command_of(job: Job, attempt_id: str, sandbox: Path) -> list[str]:
@@ -145,116 +124,5 @@ def task_environment(job: Job, attempt_id: str, sandbox: Path) -> dict[str, str]
         "QUANTUM_EXEC_ATTEMPT_ID": attempt_id,
         "QUANTUM_EXEC_TASK_LABEL": job.task_label,
         "QUANTUM_EXEC_DATA_ID": canonical(job.data_id),
+        "QUANTUM_EXEC_VERSIONS": str(sandbox / names.VERSIONS_FILE),
     }
-
-
-class StopSignal:
-    """Takes note of SIGTERM or SIGINT while it is entered and passes it on to the task.
-
-    It is entered before the private registry is made, so that no moment of an attempt is without
-    it; a signal that came before the task began keeps it from being started.
-    """
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._group: int | None = None
-        self._killer: threading.Timer | None = None
-        self._old: dict[int, object] = {}
-
-    def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._old[number] = signal.signal(number, self._pass_on)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, action in self._old.items():
-            signal.signal(number, action)  # type: ignore[arg-type]
-
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        outer = self._old[number]
-        if callable(outer) and outer is not signal.default_int_handler:
-            # Whoever runs several quanta must know, even if this one still succeeds.
-            outer(number, frame)
-        if self._group is not None:
-            send_to_group(self._group, signal.SIGTERM)
-            if self._killer is None:
-                what = (self._group, signal.SIGKILL)
-                self._killer = threading.Timer(_KILL_AFTER_S, send_to_group, what)
-                self._killer.daemon = True
-                self._killer.start()
-
-    def watch(self, group: int | None) -> None:
-        """Name the process group that the signal is for; None when there is none any more."""
-        self._group = group
-        if group is None and self._killer is not None:
-            # The number of a group that is gone may soon be that of another one.
-            self._killer.cancel()
-        if group is not None and self.received is not None:
-            self._pass_on(self.received, None)
-
-
-def send_to_group(group: int, number: int) -> None:
-    """Send a signal to a process group that may be gone."""
-    with suppress(ProcessLookupError):
-        os.killpg(group, number)
-
-
-def run_task(
-    command: list[str], environment: Mapping[str, str], sandbox: Path, stop: StopSignal
-) -> TaskEnd:
-    """Run a task to its end, its standard output and error in the log of the sandbox.
-
-    Raises
-    ------
-    InvalidTaskError
-        If the program cannot be started.
-    """
-    before = time.monotonic()
-    with (sandbox / names.TASK_LOG).open("ab") as log:
-        try:
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=sandbox,
-                env=dict(environment),
-                start_new_session=True,
-                # Safe here: the wrapper has no other threads yet.
-                preexec_fn=end_with_parent,
-            )
-        except (OSError, ValueError, IndexError) as error:
-            raise InvalidTaskError(f"task cannot be started: {command[:1]!r}: {error}") from error
-    stop.watch(child.pid)
-    _, status, usage = os.wait4(child.pid, 0)
-    # wait4 took the status, so Popen must not ask for it again.
-    child.returncode = os.waitstatus_to_exitcode(status)
-    stop.watch(None)
-    send_to_group(child.pid, signal.SIGKILL)
-    code = child.returncode
-    return TaskEnd(
-        code if code >= 0 else None,
-        -code if code < 0 else None,
-        stop.received,
-        _resource_use(time.monotonic() - before, usage),
-    )
-
-
-def _resource_use(wall_s: float, usage: resource.struct_rusage) -> ResourceUse:
-    # Linux gives ru_maxrss in KiB (getrusage(2)).
-    return ResourceUse(
-        round(wall_s, 6),
-        round(usage.ru_utime, 6),
-        round(usage.ru_stime, 6),
-        usage.ru_maxrss * 1024,
-    )
-
-
-NO_RESOURCES = ResourceUse(0.0, 0.0, 0.0, 0)
-"""Of an attempt whose task never began."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """``quantum-exec run`` as a process, in a sandbox that stage-in has made."""
 
+import gzip
 import os
 import subprocess
 import sys
@@ -78,7 +79,7 @@ class Sandbox:
 
     def log(self) -> str:
         """What the task wrote."""
-        return (self.directory / names.TASK_LOG).read_text()
+        return gzip.decompress((self.directory / names.TASK_LOG).read_bytes()).decode()
 
 
 def make_sandbox(tmp_path: Path, *command: str, **changes: Any) -> Sandbox:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A task as a child process: its log, its end, what it used, and signals."""
 
+import gzip
 import os
 import signal
 import sys
@@ -9,23 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from executor import task
-from executor.task import InvalidTaskError, StopSignal, TaskEnd, run_task
+from executor import task_supervision
+from executor.stop_signal import StopSignal
+from executor.task import InvalidTaskError
+from executor.task_supervision import TaskEnd, run_task
 from registry import names
+from registry.job import ResourceRequest
 from tests.processes import has_ended, wait_until
 
-ENVIRONMENT = {"PATH": os.environ["PATH"], "GREETING": "hello"}
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "GREETING": "hello",
+    "QUANTUM_EXEC_ATTEMPT_ID": "0192f0c1-0000-7000-8000-000000000000",
+}
+NO_LIMITS = ResourceRequest()
 
 
-def run(sandbox: Path, *command: str) -> TaskEnd:
+def run(sandbox: Path, *command: str, request: ResourceRequest = NO_LIMITS) -> TaskEnd:
     """Run a command without being told to stop."""
     with StopSignal() as stop:
-        return run_task(list(command), ENVIRONMENT, sandbox, stop)
+        return run_task(list(command), ENVIRONMENT, sandbox, stop, request)
 
 
 def log_of(sandbox: Path) -> str:
     """What the task wrote."""
-    return (sandbox / names.TASK_LOG).read_text()
+    return gzip.decompress((sandbox / names.TASK_LOG).read_bytes()).decode()
 
 
 def test_output_and_error_go_to_the_log(tmp_path: Path) -> None:
@@ -100,7 +109,7 @@ def test_task_may_end_well_after_it_was_told_to_stop(tmp_path: Path) -> None:
 def test_task_that_does_not_listen_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task, "_KILL_AFTER_S", 0.1)
+    monkeypatch.setattr(task_supervision, "_KILL_AFTER_S", 0.1)
     thread = stop_when(tmp_path / "ready", signal.SIGTERM)
     end = run(tmp_path, "sh", "-c", "trap '' TERM; touch ready; while :; do sleep 0.01; done")
     thread.join()
@@ -111,7 +120,7 @@ def test_signal_before_the_task_began_reaches_it(tmp_path: Path) -> None:
     with StopSignal() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.received == signal.SIGTERM
-        end = run_task(["sleep", "600"], ENVIRONMENT, tmp_path, stop)
+        end = run_task(["sleep", "600"], ENVIRONMENT, tmp_path, stop, NO_LIMITS)
     assert end.signal == signal.SIGTERM
 
 
@@ -119,25 +128,3 @@ def test_signals_are_as_before_afterwards(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     run(tmp_path, "true")
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
-
-
-def test_nothing_is_killed_after_the_task_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: list[int] = []
-    monkeypatch.setattr(task, "_KILL_AFTER_S", 0.05)
-
-    def send(group: int, number: int) -> None:
-        sent.append(number)
-        if number == signal.SIGTERM:
-            os.killpg(group, number)
-
-    monkeypatch.setattr(task, "send_to_group", send)
-    with StopSignal() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
-        run_task(["sleep", "600"], ENVIRONMENT, tmp_path, stop)
-    timers = [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
-    for timer in timers:
-        timer.join(10)
-    # By then the number of the group may be that of another one.
-    assert sent == [signal.SIGTERM, signal.SIGKILL], "to the task, and to what it left running"

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a task uses while it runs, and whether that is more than its quantum asked for."""
+
+import os
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from executor import process_tree
+from executor.exit_codes import ExitCode
+from executor.sandbox_files import RESERVE_FILE
+from registry.job import ResourceRequest
+
+_MIB = 1024 * 1024
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 1.0
+# Walking a sandbox of 100,000 files takes a second, so it is not walked all the time.
+_SCRATCH_SHARE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class OverLimit:
+    """A limit that a task went over: the exit code for it, and what to tell."""
+
+    code: ExitCode
+    message: str
+
+
+def scratch_bytes(sandbox: Path) -> int:
+    """Bytes of disk that a sandbox takes, as du(1) counts; a file with several links once."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    for directory, _, files in os.walk(sandbox):
+        for name in (*files, "."):
+            if name == RESERVE_FILE:
+                continue
+            with suppress(OSError):
+                found = os.lstat(f"{directory}/{name}")
+                identity = (found.st_dev, found.st_ino)
+                if found.st_nlink == 1 or identity not in seen:
+                    seen.add(identity)
+                    total += found.st_blocks * 512
+    return total
+
+
+class Watch:
+    """Samples what a task uses; a sample is taken after 20 ms, then ever less often, to 1 s."""
+
+    def __init__(self, request: ResourceRequest, sandbox: Path) -> None:
+        self.max_rss_bytes = 0
+        self.max_scratch_bytes = 0
+        self._request = request
+        self._sandbox = sandbox
+        self._started = time.monotonic()
+        self._next = self._started + _FIRST_PAUSE_S
+        self._pause = _FIRST_PAUSE_S
+        self._next_scratch = self._started
+
+    def due_in_s(self) -> float:
+        """Seconds until the next sample is to be taken."""
+        due = self._next
+        if self._request.wall_s is not None:
+            due = min(due, self._started + self._request.wall_s)
+        return max(0.0, due - time.monotonic())
+
+    def sample(self, pids: Collection[int]) -> OverLimit | None:
+        """Measure the processes and the sandbox; tells the first limit that is exceeded."""
+        now = time.monotonic()
+        self._pause = min(1.5 * self._pause, _LONGEST_PAUSE_S)
+        self._next = now + self._pause
+        return self._over_wall(now) or self._over_memory(pids) or self._over_scratch(now)
+
+    def _over_wall(self, now: float) -> OverLimit | None:
+        asked = self._request.wall_s
+        if asked is None or now - self._started < asked:
+            return None
+        return OverLimit(
+            ExitCode.OVER_WALL_TIME,
+            f"wall time: expected at most {asked:g} s, as the quantum asked for; found the task "
+            "still running",
+        )
+
+    def _over_memory(self, pids: Collection[int]) -> OverLimit | None:
+        found = process_tree.rss_bytes(pids)
+        self.max_rss_bytes = max(self.max_rss_bytes, found)
+        asked = self._request.memory_mib
+        if asked is None or found <= asked * _MIB:
+            return None
+        if len(pids) > 1:
+            # Forked workers share most of their memory, which the sum counts for each.
+            found = process_tree.pss_bytes(pids)
+        if found <= asked * _MIB:
+            return None
+        return OverLimit(
+            ExitCode.OVER_MEMORY,
+            f"memory: expected at most {asked} MiB, as the quantum asked for; found "
+            f"{found / _MIB:.0f} MiB in {len(pids)} processes",
+        )
+
+    def _over_scratch(self, now: float) -> OverLimit | None:
+        if now < self._next_scratch:
+            return None
+        self.measure_scratch()
+        self._next_scratch = now + _SCRATCH_SHARE * (time.monotonic() - now)
+        asked = self._request.scratch_mib
+        if asked is None or self.max_scratch_bytes <= asked * _MIB:
+            return None
+        return OverLimit(
+            ExitCode.OVER_SCRATCH,
+            f"scratch space: expected at most {asked} MiB, as the quantum asked for; found "
+            f"{self.max_scratch_bytes / _MIB:.0f} MiB in the sandbox",
+        )
+
+    def measure_scratch(self) -> None:
+        """Take the size of the sandbox now."""
+        self.max_scratch_bytes = max(self.max_scratch_bytes, scratch_bytes(self._sandbox))
