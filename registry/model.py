@@ -14,7 +14,7 @@ DataId = dict[str, DataIdValue]
 
 # Every id that is derived and not given comes from this name space, so that the same graph read
 # twice, or on two machines, has the same ids.
-_ID_NAMESPACE = uuid.UUID("7f0a2c0e-63f5-5b2c-9f43-2d8b1a3a9d51")
+ID_NAMESPACE = uuid.UUID("7f0a2c0e-63f5-5b2c-9f43-2d8b1a3a9d51")
 
 MAX_NAME_LENGTH = 120
 """Characters of a dataset type or a part of a RUN: both are names of directories (255 bytes)."""
@@ -82,7 +82,7 @@ def check_identifier(name: str, what: str) -> str:
 
 def derived_id(*parts: object) -> str:
     """Return the UUID (version 5) that stands for these parts, always the same."""
-    return str(uuid.uuid5(_ID_NAMESPACE, canonical(list(parts))))
+    return str(uuid.uuid5(ID_NAMESPACE, canonical(list(parts))))
 
 
 def format_data_id(data_id: Mapping[str, object]) -> str:

@@ -38,7 +38,7 @@ _UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
 _DELTA_NAME = re.compile(rf"(?P<quantum>{_UUID})\.(?P<attempt>{_UUID})\.json\Z")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f]")
 # ext4, XFS and most others allow 255 bytes in one name; attempt and extension need some.
-_MAX_PART_BYTES = MAX_NAME_LENGTH
+MAX_PART_BYTES = MAX_NAME_LENGTH
 
 
 def check_run(run: str) -> str:
@@ -131,7 +131,7 @@ def log_key(run: str, quantum_id: str, attempt_id: str) -> str:
 
 def dataset_path(run: str, dataset_type: str, data_id: DataId, extension: str) -> str:
     """Path of a dataset in the repo of a sandbox: its key without the attempt."""
-    parts = [_path_part(value) for value in data_id.values()]
+    parts = [path_part(value) for value in data_id.values()]
     name = _bounded("_".join([dataset_type, *parts]))
     return "/".join([run, dataset_type, *parts[:-1], name]) + extension
 
@@ -142,7 +142,7 @@ def dataset_key(path: str, extension: str, attempt_id: str) -> str:
     return f"{stem}.{short_attempt(attempt_id)}{extension}"
 
 
-def _path_part(value: object) -> str:
+def path_part(value: object) -> str:
     """A data ID value as one part of a path, whatever it holds."""
     text = quote(str(value), safe="+@=,").replace("~", "%7E")
     if not text or text.startswith("."):
@@ -151,7 +151,7 @@ def _path_part(value: object) -> str:
 
 
 def _bounded(part: str) -> str:
-    if len(part) <= _MAX_PART_BYTES:
+    if len(part) <= MAX_PART_BYTES:
         return part
     digest = hashlib.sha256(part.encode()).hexdigest()[:16]
-    return f"{part[: _MAX_PART_BYTES - 17]}-{digest}"
+    return f"{part[: MAX_PART_BYTES - 17]}-{digest}"
