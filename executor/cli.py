@@ -21,6 +21,7 @@ from executor.command_options import (
     WaitOption,
 )
 from executor.exit_codes import ExitCode, code_of_signal
+from executor.submit.shell_command import shell
 
 if TYPE_CHECKING:
     from executor.submit.dag import Node
@@ -45,6 +46,9 @@ def _options(
     logging.basicConfig(
         level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
     )
+
+
+app.command("shell")(shell)
 
 
 @app.command(
@@ -87,23 +91,25 @@ def run_local(
     from executor.graph.yaml_graph import read_graph_file
     from executor.submit import progress
     from executor.submit.local_runner import run_locally
+    from executor.submit.plan import plan_of_graph
     from executor.submit.publish import publish_graph
     from transfer_plugins.object_store import open_store
 
     found = read_graph_file(graph, run=run)
     store = open_store(datastore, endpoint_url=endpoint_url)
     publish_graph(found, store, extend=extend)
-    with progress.progress_bar(progress.error_console(), found.run, len(found.quanta)) as bar:
+    plan = plan_of_graph(found, store)
+    with progress.progress_bar(progress.error_console(), found.run, len(plan.quanta)) as bar:
         ended = run_locally(
-            found,
+            plan,
             store,
             jobs=jobs,
             scratch=scratch,
             python_path=graph.parent.resolve(),
-            on_end=lambda quantum, end: bar.advance(bar.task_ids[0]),
+            on_end=lambda quantum_id, end: bar.advance(bar.task_ids[0]),
         )
-    summaries = progress.summarize(found, ended)
-    failures = list(progress.failure_lines(found, ended))
+    summaries = progress.summarize(plan, ended)
+    failures = list(progress.failure_lines(plan, ended))
     if as_json:
         tasks = [summary.as_dict() for summary in summaries]
         print(json.dumps({"run": found.run, "tasks": tasks, "failures": failures}))

@@ -12,10 +12,10 @@ from executor.demo.graph import write_graph
 from executor.demo.report import agreement_lines
 from executor.demo.services import CommandFailedError, postgres_server, registry_merge, s3_server
 from executor.demo.survey import make_survey
-from executor.graph.quantum_graph import Graph
 from executor.graph.yaml_graph import read_graph_file
 from executor.submit import progress
 from executor.submit.local_runner import LocalRun, run_locally
+from executor.submit.plan import Plan, plan_of_graph
 from executor.submit.publish import publish_graph
 from transfer_plugins.object_store import ObjectStore, open_store
 
@@ -59,14 +59,16 @@ def run_demo(output: Path, jobs: int, console: Console) -> dict[str, Any]:
             f"survey of M13: {len(graph.quanta)} quanta, datastore {datastore} at "
             f"{settings['AWS_ENDPOINT_URL']}, PostgreSQL embedded"
         )
-        run = _run(graph, store, jobs, console)
+        publish_graph(graph, store)
+        plan = plan_of_graph(graph, store)
+        run = _run(plan, store, jobs, console)
         merged = _merge(datastore, graph.run, database, settings)
         kept = {name: _fetch(run, store, name, output / path) for name, path in _KEPT.items()}
     comparison = json.loads(kept["comparison"].read_text())
     _tell(console, merged, kept, comparison, time.monotonic() - began)
     return {
         "run": graph.run,
-        "tasks": [summary.as_dict() for summary in progress.summarize(graph, run)],
+        "tasks": [summary.as_dict() for summary in progress.summarize(plan, run)],
         **merged,
         "comparison": comparison,
         "files": {name: str(path) for name, path in kept.items()},
@@ -74,15 +76,14 @@ def run_demo(output: Path, jobs: int, console: Console) -> dict[str, Any]:
     }
 
 
-def _run(graph: Graph, store: ObjectStore, jobs: int, console: Console) -> LocalRun:
-    publish_graph(graph, store)
-    with progress.progress_bar(console, "quanta", len(graph.quanta)) as bar:
+def _run(plan: Plan, store: ObjectStore, jobs: int, console: Console) -> LocalRun:
+    with progress.progress_bar(console, "quanta", len(plan.quanta)) as bar:
         run = run_locally(
-            graph, store, jobs=jobs, on_end=lambda quantum, end: bar.advance(bar.task_ids[0])
+            plan, store, jobs=jobs, on_end=lambda quantum_id, end: bar.advance(bar.task_ids[0])
         )
-    console.print(progress.task_table(progress.summarize(graph, run)))
+    console.print(progress.task_table(progress.summarize(plan, run)))
     if run.failed() or run.blocked:
-        lines = "\n".join(progress.failure_lines(graph, run))
+        lines = "\n".join(progress.failure_lines(plan, run))
         raise CommandFailedError(f"expected all quanta to succeed, found\n{lines}")
     return run
 

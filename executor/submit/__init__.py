@@ -5,13 +5,19 @@
 module               subject
 ===================  ==========================================================================
 `publish`            graph record, predicted quanta and jobs into the datastore
+`plan`               what is to be run, from a graph or from the datastore
 `standings`          which quanta of a RUN have a valid successful delta
+`orphans`            processes that outlive a killed wrapper, ended by the runner
 `local_runner`       N quanta at once on this machine, in dependency order
 `local_attempt`      one attempt on this machine: stage in, ``quantum-exec run``, stage out
 `configuration`      the submit configuration, with the keys that BPS users know
 `dag`                the files of a DAG: one job per quantum, ``registry-merge`` at the end
 `pool`               handing a DAG to HTCondor; the only module that imports htcondor2
 `rerun`              one quantum again, from what is in the datastore
+`shell`              a quantum's sandbox opened again, with what an attempt read
+`shell_script`       ``run-task``, the script in it
+`shell_findings`     what was done in it
+`shell_command`      ``quantum-exec shell``
 `progress`           bars and tables for people
 ===================  ==========================================================================
 

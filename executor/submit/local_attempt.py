@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,8 @@ class Children:
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self.stopped_by: int | None = None
+        self.end_orphans: Callable[[], int] = lambda: 0
+        """Called when a wrapper did not end well: ends what it may have left running."""
 
     @property
     def is_stopping(self) -> bool:
@@ -66,10 +69,19 @@ class Children:
             if self.is_stopping:
                 child.send_signal(signal.SIGTERM)
         try:
-            return child.wait()
+            code = child.wait()
         finally:
             with self._lock:
                 self._running.discard(child)
+        if code:
+            self.end_orphans()
+        return code
+
+    @contextmanager
+    def held(self) -> Iterator[Collection[int]]:
+        """The process ids of all wrappers; none is started meanwhile."""
+        with self._lock:
+            yield [child.pid for child in self._running]
 
     def stop(self, number: int) -> None:
         """Tell all wrappers to stop, because of a signal; their attempts end as aborted."""
@@ -90,7 +102,10 @@ def attempt_locally(
 
     An error of staging is an end like any other: it is told, and nothing is committed.
     """
-    sandbox = Path(tempfile.mkdtemp(prefix=f"{job.task_label}-", dir=scratch))
+    try:
+        sandbox = Path(tempfile.mkdtemp(prefix=f"{job.task_label}-", dir=scratch))
+    except OSError as error:
+        return _unusable(scratch, error)
     try:
         return _attempt(job, store, sandbox, children, python_path)
     finally:
@@ -102,24 +117,34 @@ def _attempt(
 ) -> AttemptEnd:
     try:
         report = stage_in(job, store, sandbox)
-    except (QuantumExecError, OSError) as error:
+    except QuantumExecError as error:
         return AttemptEnd(None, ExitCode.STAGE_IN_FAILED, str(error))
+    except OSError as error:
+        return _unusable(sandbox, error)
     command = [sys.executable, "-m", "executor", "run", "--exit-with-parent", str(os.getpid())]
-    ended = children.run(command, sandbox, _environment(python_path))
+    try:
+        ended = children.run(command, sandbox, _environment(python_path))
+    except OSError as error:
+        return _unusable(sandbox, error)
     code = ended if ended >= 0 else code_of_signal(-ended)
     try:
         stage_out_list = read_list(sandbox)
         stage_out(stage_out_list, store, sandbox, patience_s=_UPLOAD_PATIENCE_S)
+        if report.successful_attempt:
+            key = names.delta_key(job.run, job.quantum_id, report.successful_attempt)
+            return AttemptEnd(read_delta(store.get(key), key), ExitCode.SUCCESS, None)
+        if stage_out_list.delta is None:
+            return AttemptEnd(None, code or ExitCode.FAILED, _wrapper_died(sandbox, ended))
+        content = (sandbox / stage_out_list.delta.path).read_bytes()
+        delta = read_delta(content, stage_out_list.delta.key)
     except (QuantumExecError, OSError) as error:
         return AttemptEnd(None, ExitCode.STAGE_OUT_FAILED, str(error))
-    if report.successful_attempt:
-        key = names.delta_key(job.run, job.quantum_id, report.successful_attempt)
-        return AttemptEnd(read_delta(store.get(key), key), ExitCode.SUCCESS, None)
-    if stage_out_list.delta is None:
-        return AttemptEnd(None, code or ExitCode.FAILED, _wrapper_died(sandbox, ended))
-    content = (sandbox / stage_out_list.delta.path).read_bytes()
-    delta = read_delta(content, stage_out_list.delta.key)
     return AttemptEnd(delta, code, delta.error)
+
+
+def _unusable(directory: Path, error: OSError) -> AttemptEnd:
+    text = f"sandbox {directory}: expected a directory to write in: {error.strerror or error}"
+    return AttemptEnd(None, ExitCode.SANDBOX_UNUSABLE, text)
 
 
 def _environment(python_path: Path | None) -> dict[str, str]:

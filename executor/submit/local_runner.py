@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The local runner: a graph on this machine, N quanta at once, in dependency order.
+"""The local runner: a plan on this machine, N quanta at once, in dependency order.
 
 It keeps no state of its own. What is done is what has a valid successful delta in the datastore,
 so that a runner killed at any moment is simply started again.
@@ -11,15 +11,17 @@ import queue
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from executor.graph.quantum_graph import Graph, Quantum
+from executor.exit_codes import ExitCode
 from executor.submit.local_attempt import AttemptEnd, Children, attempt_locally
+from executor.submit.orphans import adopting_orphans
+from executor.submit.plan import Plan
 from executor.submit.standings import counting_deltas
 from registry.attempt import AttemptStatus
 from registry.delta import Delta
@@ -31,7 +33,7 @@ _SCRATCH_PREFIX = "quantum-exec-"
 
 @dataclass
 class LocalRun:
-    """What became of the quanta of a graph."""
+    """What became of the quanta of a plan."""
 
     earlier: dict[str, Delta]
     ended: dict[str, AttemptEnd] = field(default_factory=dict)
@@ -56,13 +58,14 @@ class LocalRun:
 
 
 def run_locally(
-    graph: Graph,
+    plan: Plan,
     store: ObjectStore,
     *,
     jobs: int,
+    replaced: Mapping[str, str] | None = None,
     scratch: Path | None = None,
     python_path: Path | None = None,
-    on_end: Callable[[Quantum, AttemptEnd | None], None] = lambda quantum, end: None,
+    on_end: Callable[[str, AttemptEnd | None], None] = lambda quantum_id, end: None,
 ) -> LocalRun:
     """Run what has no valid successful delta yet; go on beside quanta that fail.
 
@@ -70,26 +73,38 @@ def run_locally(
     ----------
     jobs
         Quanta under way at once.
+    replaced
+        Attempts that are to be replaced, by quantum id: one that is not newer does not count.
     scratch
         Directory for sandboxes; that of the system for temporary files if not given.
     python_path
         Directory of the users' modules, for tasks that are Python functions.
     on_end
-        Called for each quantum that ended, and with None for each that was done before.
+        Called with the id of each quantum that ended, and with None for each that was done before.
+
+    Raises
+    ------
+    QuantumExecError
+        If the standing of the quanta cannot be read, or no sandbox can be made at all.
     """
-    run = LocalRun(counting_deltas(store, graph.run))
+    old = replaced or {}
+    counting = counting_deltas(store, plan.run, plan.quanta, plan.rule_of)
+    run = LocalRun({q: d for q, d in counting.items() if d.attempt_id > old.get(q, "")})
     children = Children()
-    with scratch_directory(scratch) as directory, passing_on_signals(children):
-        scheduler = _Scheduler(graph, run, children, on_end)
-        with ThreadPoolExecutor(jobs) as pool:
 
-            def attempt(quantum: Quantum) -> AttemptEnd:
-                job = graph.job_of(quantum)
-                return attempt_locally(job, store, directory, children, python_path=python_path)
+    def attempt(quantum_id: str) -> AttemptEnd:
+        job = plan.job_of(quantum_id)
+        return attempt_locally(job, store, directory, children, python_path=python_path)
 
-            scheduler.run(pool, attempt)
+    with (
+        scratch_directory(scratch) as directory,
+        adopting_orphans(children.held, directory) as children.end_orphans,
+        passing_on_signals(children),
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        _Scheduler(plan, run, children, on_end).run(pool, attempt)
     run.stopped_by = children.stopped_by
-    run.blocked = {q for q in graph.by_id if q not in run.ended and q not in run.earlier}
+    run.blocked = {q for q in plan.quanta if q not in run.ended and q not in run.earlier}
     return run
 
 
@@ -98,20 +113,19 @@ class _Scheduler:
 
     def __init__(
         self,
-        graph: Graph,
+        plan: Plan,
         run: LocalRun,
         children: Children,
-        on_end: Callable[[Quantum, AttemptEnd | None], None],
+        on_end: Callable[[str, AttemptEnd | None], None],
     ) -> None:
-        self.graph = graph
         self.record = run
         self.children = children
         self.on_end = on_end
-        self.sorter = graph.sorter()
+        self.sorter = plan.sorter()
         self.sorter.prepare()
         self.ended: queue.Queue[tuple[str, AttemptEnd | BaseException | None]] = queue.Queue()
 
-    def run(self, pool: ThreadPoolExecutor, attempt: Callable[[Quantum], AttemptEnd]) -> None:
+    def run(self, pool: ThreadPoolExecutor, attempt: Callable[[str], AttemptEnd]) -> None:
         """Run until nothing is under way and nothing is ready."""
         n_running = self._start_ready(pool, attempt)
         while n_running:
@@ -123,31 +137,32 @@ class _Scheduler:
             if end is None:
                 continue
             self.record.ended[quantum_id] = end
-            self.on_end(self.graph.by_id[quantum_id], end)
+            self.on_end(quantum_id, end)
             if self.record.is_successful(quantum_id):
                 self.sorter.done(quantum_id)
             n_running += self._start_ready(pool, attempt)
 
-    def _start_ready(
-        self, pool: ThreadPoolExecutor, attempt: Callable[[Quantum], AttemptEnd]
-    ) -> int:
+    def _start_ready(self, pool: ThreadPoolExecutor, attempt: Callable[[str], AttemptEnd]) -> int:
         n_started = 0
         while not self.children.is_stopping and (ready := self.sorter.get_ready()):
             for quantum_id in ready:
                 if quantum_id in self.record.earlier:
                     self.sorter.done(quantum_id)
-                    self.on_end(self.graph.by_id[quantum_id], None)
+                    self.on_end(quantum_id, None)
                 else:
                     pool.submit(self._attempt, quantum_id, attempt)
                     n_started += 1
         return n_started
 
-    def _attempt(self, quantum_id: str, attempt: Callable[[Quantum], AttemptEnd]) -> None:
+    def _attempt(self, quantum_id: str, attempt: Callable[[str], AttemptEnd]) -> None:
         if self.children.is_stopping:
             self.ended.put((quantum_id, None))
             return
         try:
-            self.ended.put((quantum_id, attempt(self.graph.by_id[quantum_id])))
+            self.ended.put((quantum_id, attempt(quantum_id)))
+        except QuantumExecError as error:
+            # Its job cannot be had; that is no reason to stop the others.
+            self.ended.put((quantum_id, AttemptEnd(None, ExitCode.STAGE_IN_FAILED, str(error))))
         except BaseException as error:
             self.ended.put((quantum_id, error))
 

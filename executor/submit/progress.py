@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from executor.graph.quantum_graph import Graph
 from executor.submit.local_runner import LocalRun
+from executor.submit.plan import Plan
 from registry.attempt import AttemptStatus
 from registry.delta import Delta
 from registry.model import format_data_id
@@ -39,11 +39,11 @@ class TaskSummary:
         return found
 
 
-def summarize(graph: Graph, run: LocalRun) -> list[TaskSummary]:
-    """Count the quanta of each task label, in the order of the graph's tasks."""
-    summaries = {label: TaskSummary(label) for label in graph.tasks}
+def summarize(plan: Plan, run: LocalRun) -> list[TaskSummary]:
+    """Count the quanta of each task label, in the order of the plan's labels."""
+    summaries = {label: TaskSummary(label) for label in plan.task_labels}
     deltas = run.deltas()
-    for quantum_id, quantum in graph.by_id.items():
+    for quantum_id, quantum in plan.quanta.items():
         summary = summaries[quantum.task_label]
         summary.n_quanta += 1
         summary.n_blocked += quantum_id in run.blocked
@@ -94,10 +94,10 @@ def format_bytes(n_bytes: int) -> str:
     return f"{size:.1f} TiB"
 
 
-def failure_lines(graph: Graph, run: LocalRun) -> Iterator[str]:
+def failure_lines(plan: Plan, run: LocalRun) -> Iterator[str]:
     """For each failed quantum what it was, why, and where its log is."""
     for quantum_id in run.failed():
-        quantum = graph.by_id[quantum_id]
+        quantum = plan.quanta[quantum_id]
         end = run.ended[quantum_id]
         log = f"\n  log: {end.delta.log_key}" if end.delta and end.delta.log_key else ""
         yield (

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from executor.exit_codes import ExitCode
-from executor.task import _PRIVATE_VARIABLES, InvalidTaskError, command_of
+from executor.task import PRIVATE_VARIABLES, InvalidTaskError, command_of
 from registry import names
 from registry.job import Job
 
@@ -53,7 +53,7 @@ def _fresh(job: Job) -> list[str]:
 
 def _without_secrets() -> list[str]:
     """What keeps addresses and secrets that the shell's own start-up files set from the task."""
-    pattern = _PRIVATE_VARIABLES.pattern.removesuffix(r"\Z")
+    pattern = PRIVATE_VARIABLES.pattern.removesuffix(r"\Z")
     program = f"BEGIN {{ for (name in ENVIRON) if (name ~ /^{pattern}$/) print name }}"
     return [f"unset $(awk {shlex.quote(program)})"]
 

@@ -4,6 +4,7 @@
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -38,7 +39,8 @@ def graph_run(tmp_path: Path) -> Iterator[GraphRun]:
     found = GraphRun(tmp_path, (tmp_path / "store").as_uri(), document)
     yield found
     for process in processes_in(tmp_path):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def begin(graph_run: GraphRun) -> "subprocess.Popen[str]":
@@ -101,7 +103,7 @@ def test_killed_runner_leaves_no_process_and_can_be_repeated(
 def test_killed_wrapper_fails_its_quantum_only(graph_run: GraphRun, undisturbed: Result) -> None:
     runner = begin(graph_run)
     victim = wrappers_of(runner)[0]
-    (task,) = victim.children()
+    (task,) = (p for p in victim.children() if "sh" in p.cmdline())
     victim.kill()
     wait_until(lambda: not task.is_running() or task.status() == "zombie", "its task has ended")
     (graph_run.directory / "go").touch()

@@ -2,6 +2,7 @@
 """The local runner: order, failing branches, and what a second call runs."""
 
 import fcntl
+import gzip
 import json
 import os
 import subprocess
@@ -63,7 +64,7 @@ def test_failing_branch_stops_and_the_others_go_on(local: GraphRun) -> None:
     assert failure.startswith("fit (exposure=1), quantum ")
     assert "ended with exit code 3; its log ends:\nfit of exposure 1 does not converge" in failure
     log_key = failure.partition("log: ")[2]
-    assert local.store.get(log_key) == b"fit of exposure 1 does not converge\n"
+    assert gzip.decompress(local.store.get(log_key)) == b"fit of exposure 1 does not converge\n"
     assert not local.content("coadd")
 
 
@@ -124,7 +125,9 @@ def test_wrappers_get_no_address_and_no_secret(local: GraphRun) -> None:
     local.document["tasks"]["isr"]["command"] = ["sh", "-c", script]
     local.environment.update(PGPASSWORD="pg-secret", AWS_SECRET_ACCESS_KEY="aws-secret")
     assert local.run().code == 0
-    logs = b"".join(local.store.get(key) for key in local.keys() if "/logs/" in key)
+    logs = b"".join(
+        gzip.decompress(local.store.get(key)) for key in local.keys() if "/logs/" in key
+    )
     assert b"QUANTUM_EXEC_RUN" in logs
     assert b"pg-secret" not in logs and b"aws-secret" not in logs
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from executor.graph.quantum_graph import Graph
 from executor.submit.local_attempt import AttemptEnd
 from executor.submit.local_runner import LocalRun
+from executor.submit.plan import Plan, plan_of_graph
 from executor.submit.progress import (
     failure_lines,
     format_bytes,
@@ -20,61 +20,62 @@ from executor.submit.progress import (
 from registry.delta import ResourceUse
 from tests.samples import make_delta, make_failed_delta
 from tests.unit.executor.graph_documents import make_document, read
+from transfer_plugins.object_store import DirectoryObjectStore
 
 
 @pytest.fixture
-def graph(tmp_path: Path) -> Graph:
+def plan(tmp_path: Path) -> Plan:
     """Two counts and a summary of both."""
-    return read(tmp_path, make_document())
+    return plan_of_graph(read(tmp_path, make_document()), DirectoryObjectStore(tmp_path))
 
 
 @pytest.fixture
-def ended(graph: Graph) -> LocalRun:
+def ended(plan: Plan) -> LocalRun:
     """One count succeeded earlier, one failed now, and the summary is blocked."""
-    summary, first, second = (quantum.quantum_id for quantum in graph.quanta)
+    summary, first, second = plan.quanta
     success = make_delta(quantum_id=first, resources=ResourceUse(2.0, 1.0, 0.5, 2**20))
     failure = make_failed_delta(quantum_id=second, error="no stars")
     end = AttemptEnd(failure, 3, "no stars")
     return LocalRun({first: success}, {second: end}, {summary})
 
 
-def test_quanta_are_counted_by_task(graph: Graph, ended: LocalRun) -> None:
+def test_quanta_are_counted_by_task(plan: Plan, ended: LocalRun) -> None:
     counts = {
         s.task_label: (s.n_quanta, s.n_successful, s.n_failed, s.n_blocked)
-        for s in summarize(graph, ended)
+        for s in summarize(plan, ended)
     }
     assert counts == {"count": (2, 1, 1, 0), "summarize": (1, 0, 0, 1)}
 
 
-def test_times_and_sizes_are_those_of_the_deltas(graph: Graph, ended: LocalRun) -> None:
-    count, summary = (s.as_dict() for s in summarize(graph, ended))
+def test_times_and_sizes_are_those_of_the_deltas(plan: Plan, ended: LocalRun) -> None:
+    count, summary = (s.as_dict() for s in summarize(plan, ended))
     assert (count["min_s"], count["max_s"]) == (2.0, 60.25)
     assert count["mean_s"] == pytest.approx(31.125)
     assert count["output_bytes"] == make_delta().rows.datastore_record[0].size_bytes
     assert (summary["min_s"], summary["mean_s"], summary["max_s"]) == (None, None, None)
 
 
-def test_table_can_be_shown(graph: Graph, ended: LocalRun) -> None:
+def test_table_can_be_shown(plan: Plan, ended: LocalRun) -> None:
     text = io.StringIO()
-    Console(file=text, width=120).print(task_table(summarize(graph, ended)))
+    Console(file=text, width=120).print(task_table(summarize(plan, ended)))
     assert ["count", "2", "1", "1", "0"] in [
         line.split()[:5] for line in text.getvalue().splitlines()
     ]
 
 
-def test_failure_is_told_with_log_and_quantum(graph: Graph, ended: LocalRun) -> None:
-    (line,) = failure_lines(graph, ended)
-    quantum_id = graph.quanta[2].quantum_id
+def test_failure_is_told_with_log_and_quantum(plan: Plan, ended: LocalRun) -> None:
+    (line,) = failure_lines(plan, ended)
+    quantum_id = list(plan.quanta)[2]
     delta = ended.ended[quantum_id].delta
     assert delta is not None
     told = f"count (exposure=2), quantum {quantum_id}: no stars\n  log: {delta.log_key}"
     assert line == told
 
 
-def test_failure_without_a_word_is_told_by_its_exit_code(graph: Graph) -> None:
-    quantum_id = graph.quanta[0].quantum_id
+def test_failure_without_a_word_is_told_by_its_exit_code(plan: Plan) -> None:
+    quantum_id = next(iter(plan.quanta))
     run = LocalRun({}, {quantum_id: AttemptEnd(None, 9, None)})
-    assert list(failure_lines(graph, run)) == [f"summarize (), quantum {quantum_id}: exit code 9"]
+    assert list(failure_lines(plan, run)) == [f"summarize (), quantum {quantum_id}: exit code 9"]
 
 
 @pytest.mark.parametrize(
