@@ -193,13 +193,15 @@ def _upload_object(request: Request, settings: Settings) -> tuple[int, int]:
 
 
 def _stage_in_job(request: Request, settings: Settings) -> tuple[int, int]:
+    from registry.job import DataMode
     from transfer_plugins.job_files import open_job
     from transfer_plugins.stage_in import stage_in
 
     uri = s3_uri(request.url)
     job, store, n_bytes = open_job(uri, endpoint_url=settings.endpoint_url)
     report = stage_in(job, store, request.path.parent)
-    return 1 + len(report.inputs), n_bytes + sum(found.size_bytes for found in report.inputs)
+    moved = report.inputs if job.data_mode is DataMode.STAGED else []
+    return 1 + len(moved), n_bytes + sum(found.size_bytes for found in moved)
 
 
 def _stage_out_job(request: Request, settings: Settings) -> tuple[int, int]:

@@ -102,8 +102,8 @@ class ObjectStore(ABC):
         """Tell the size of an object, and its checksum if the store knows it."""
 
     @abstractmethod
-    def measure(self, key: str) -> ObjectHead:
-        """Read an object once, without keeping it, and tell its size and checksum."""
+    def measure(self, key: str) -> tuple[int, str]:
+        """Read an object once, without keeping it; returns size (bytes) and checksum."""
 
     @abstractmethod
     def put(self, key: str, content: bytes) -> None:
@@ -195,11 +195,10 @@ class DirectoryObjectStore(ObjectStore):
                 raise IsADirectoryError(key)
             return ObjectHead(found.st_size)
 
-    def measure(self, key: str) -> ObjectHead:
+    def measure(self, key: str) -> tuple[int, str]:
         """Read a file once."""
         with _naming(self, key):
-            path = self.path(key)
-            return ObjectHead(self.head(key).size_bytes, checksum_of_file(path))
+            return self.head(key).size_bytes, checksum_of_file(self.path(key))
 
     def put(self, key: str, content: bytes) -> None:
         """Write an object under a temporary name, then rename it."""

@@ -100,17 +100,17 @@ class S3ObjectStore(ObjectStore):
         checksum = found["Metadata"].get("sha256")
         return ObjectHead(found["ContentLength"], f"sha256:{checksum}" if checksum else None)
 
-    def measure(self, key: str) -> ObjectHead:
+    def measure(self, key: str) -> tuple[int, str]:
         """Read an object once; a body that breaks off is asked for again."""
         with self._naming(key):
             return self._once_more(lambda: self._measure(self._key(key)))
 
-    def _measure(self, full_key: str) -> ObjectHead:
+    def _measure(self, full_key: str) -> tuple[int, str]:
         digest, size = hashlib.sha256(), 0
         for chunk in self._open(full_key).iter_chunks(_CHUNK_BYTES):
             digest.update(chunk)
             size += len(chunk)
-        return ObjectHead(size, f"sha256:{digest.hexdigest()}")
+        return size, f"sha256:{digest.hexdigest()}"
 
     def put(self, key: str, content: bytes) -> None:
         """Write an object, in parts if it is large, with its SHA-256 as metadata."""

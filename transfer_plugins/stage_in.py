@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Stage-in: the inputs of a job, from the datastore into a sandbox."""
+"""Stage-in: the inputs of a job, from the datastore into a sandbox.
+
+A job in direct mode fetches none: its inputs are found and compared where they are.
+"""
 
 import datetime
 from dataclasses import dataclass, replace
@@ -9,11 +12,11 @@ from registry import names, staging
 from registry.attempt import new_attempt_id
 from registry.delta import Delta, ReadInput
 from registry.errors import QuantumExecError
-from registry.job import Job, PredictedInput, write_job
+from registry.job import DataMode, Job, PredictedInput, write_job
 from registry.model import format_data_id
 from transfer_plugins.concurrency import map_concurrently
 from transfer_plugins.deltas import Standing, standing_of, trusting, trusting_producer
-from transfer_plugins.object_store import ObjectStore
+from transfer_plugins.object_store import ChecksumMismatchError, ObjectStore
 
 
 class InputNotReadyError(QuantumExecError):
@@ -24,16 +27,20 @@ class InputNotReadyError(QuantumExecError):
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where the bytes of one input are."""
+    """Where the bytes of one input are, and what is known of them."""
 
     predicted: PredictedInput
     attempt_id: str | None
     key: str
+    size_bytes: int | None
     checksum: str | None
 
 
 def stage_in(job: Job, store: ObjectStore, sandbox: Path) -> staging.StageInReport:
     """Fetch all inputs of a job, many at once, and write the report that names the attempt.
+
+    In direct mode they stay where they are: each is found, its size compared, and its checksum
+    taken from the delta, the graph or the store; only if none of these knows it, it is read once.
 
     An empty stage-out list is made first of all, so that a job whose wrapper is killed ends as
     failed, and is not held for a missing file (HTCondor hold code 12, subcode 2). If the quantum
@@ -83,7 +90,10 @@ def _fetch_inputs(job: Job, store: ObjectStore, sandbox: Path) -> tuple[list[Rea
     deltas = dict(zip(producers, found, strict=True))
     located = [_find(predicted, deltas) for predicted in job.inputs]
     sources = [source for source in located if source]
-    inputs = map_concurrently(lambda source: _fetch(source, store, sandbox), sources)
+    if job.data_mode is DataMode.DIRECT:
+        inputs = map_concurrently(lambda source: _locate(source, store), sources)
+    else:
+        inputs = map_concurrently(lambda source: _fetch(source, store, sandbox), sources)
     present = {source.predicted.dataset_id for source in sources}
     return inputs, [i.dataset_id for i in job.inputs if i.dataset_id not in present]
 
@@ -109,18 +119,43 @@ def _find(predicted: PredictedInput, deltas: dict[tuple[str, str], Delta]) -> _S
                 f"{predicted.dataset_type} ({format_data_id(predicted.data_id)}): expected a key "
                 "or a producing quantum, found neither"
             )
-        return _Source(predicted, None, predicted.key, predicted.checksum)
+        known = (predicted.size_bytes, predicted.checksum)
+        return _Source(predicted, None, predicted.key, *known)
     delta = deltas[predicted.run, predicted.producer]
     for row in delta.rows.datastore_record:
         if row.dataset_id == predicted.dataset_id:
-            return _Source(predicted, delta.attempt_id, row.object_key, row.checksum)
+            known = (row.size_bytes, row.checksum)
+            return _Source(predicted, delta.attempt_id, row.object_key, *known)
     return None
 
 
 def _fetch(source: _Source, store: ObjectStore, sandbox: Path) -> ReadInput:
     path = sandbox / names.REPO_DIR / source.predicted.path
     size, checksum = store.download(source.key, path, checksum=source.checksum)
+    _check_size(source, store, size)
     return ReadInput(source.predicted.dataset_id, source.attempt_id, source.key, size, checksum)
+
+
+def _locate(source: _Source, store: ObjectStore) -> ReadInput:
+    """Compare an input with what is known of it, reading it only if no checksum is known."""
+    found = store.head(source.key)
+    _check_size(source, store, found.size_bytes)
+    if source.checksum and found.checksum not in (None, source.checksum):
+        raise ChecksumMismatchError(
+            f"{store.uri}/{source.key}: expected {source.checksum}, found {found.checksum} "
+            f"({found.size_bytes} bytes)"
+        )
+    checksum = source.checksum or found.checksum or store.measure(source.key)[1]
+    return ReadInput(
+        source.predicted.dataset_id, source.attempt_id, source.key, found.size_bytes, checksum
+    )
+
+
+def _check_size(source: _Source, store: ObjectStore, found: int) -> None:
+    if source.size_bytes not in (None, found):
+        raise ChecksumMismatchError(
+            f"{store.uri}/{source.key}: expected {source.size_bytes} bytes, found {found}"
+        )
 
 
 def utc_now() -> str:

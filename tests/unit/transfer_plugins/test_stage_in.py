@@ -128,6 +128,12 @@ def test_other_bytes_leave_no_file(store: ObjectStore, sandbox: Path) -> None:
     assert [p for p in (sandbox / "repo").rglob("*") if p.is_file()] == []
 
 
+def test_other_size_is_told(store: ObjectStore, sandbox: Path) -> None:
+    with pytest.raises(ChecksumMismatchError, match=f"{RAW_KEY}: expected 7 bytes, found 21"):
+        stage_in(make_job(inputs=[make_input(size_bytes=7)]), store, sandbox)
+    assert not (sandbox / names.STAGE_IN_FILE).exists()
+
+
 def test_made_input_is_found_through_its_delta(store: ObjectStore, sandbox: Path) -> None:
     delta = put_success(store, ATTEMPTS[0])
     report = stage_in(consumer(made_input()), store, sandbox)
