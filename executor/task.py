@@ -13,7 +13,7 @@ from registry.job import Job
 from registry.typed_json import canonical
 
 # What a worker must not hand to the users' code: addresses and secrets of databases and of S3.
-_PRIVATE_VARIABLES = re.compile(
+PRIVATE_VARIABLES = re.compile(
     r"(PG[A-Z]+|REGISTRY_MERGE_.*|LSST_DB_AUTH.*|AWS_.*|S3_ENDPOINT_URL"
     r"|LSST_RESOURCES_S3_PROFILE_.*|_?CONDOR_CREDS)\Z"
 )
@@ -108,7 +108,7 @@ class _Placeholders:
 
 def public_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that may reach a task: none that tells of a database or of S3."""
-    return {k: v for k, v in environment.items() if not _PRIVATE_VARIABLES.match(k)}
+    return {k: v for k, v in environment.items() if not PRIVATE_VARIABLES.match(k)}
 
 
 def task_environment(job: Job, attempt_id: str, sandbox: Path) -> dict[str, str]:
