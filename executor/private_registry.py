@@ -5,7 +5,6 @@ It is seeded with what the quantum may see. Whatever is in it afterwards and was
 what the delta carries, and the delta takes it from nowhere else.
 """
 
-import importlib.resources
 import math
 import os
 import sqlite3
@@ -15,6 +14,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
+import registry
 from registry.delta import AddedRows, DatasetRow, DatastoreRow, MetricRow, ReadInput
 from registry.errors import FormatError, QuantumExecError
 from registry.job import Job
@@ -63,13 +63,22 @@ def create(path: Path, job: Job, inputs: Iterable[ReadInput]) -> Snapshot:
         The seeded rows by table, to tell later what was added.
     """
     path.unlink(missing_ok=True)
-    ddl = importlib.resources.files("registry").joinpath("private_registry.sql").read_text()
+    ddl = _ddl()
     with closing(connect(path)) as connection:
         connection.executescript(ddl)
         with connection:
             for table, rows in _seeds(job, inputs).items():
                 _insert(connection, table, rows)
         return _read_all(connection, path)
+
+
+def _ddl() -> str:
+    """The text of ``private_registry.sql``, from a directory or an archive of ours."""
+    # importlib.resources would do it too, for 10 ms of imports.
+    path = os.path.join(os.path.dirname(registry.__file__), "private_registry.sql")
+    loader = registry.__spec__ and registry.__spec__.loader
+    content: bytes = loader.get_data(path)  # type: ignore[union-attr]
+    return content.decode()
 
 
 def _insert(connection: sqlite3.Connection, table: str, rows: list[Row]) -> None:

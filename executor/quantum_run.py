@@ -8,8 +8,7 @@ these files changes nothing.
 """
 
 import logging
-import socket
-import traceback
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,13 +20,12 @@ from executor.task_supervision import NO_RESOURCES, TaskEnd, run_task
 from executor.versions import VersionsError, own_versions, reported_versions
 from executor.wrapper_log import WrapperLog
 from registry import names, staging
-from registry.attempt import AttemptStatus
+from registry.attempt import AttemptStatus, utc_now
 from registry.delta import DELTA_FORMAT, AddedRows, Delta, write_delta
 from registry.errors import QuantumExecError
 from registry.job import Job, read_job
 from registry.model import format_data_id
 from transfer_plugins.checksums import checksum_of_file
-from transfer_plugins.stage_in import utc_now
 
 _log = logging.getLogger(__name__)
 
@@ -158,6 +156,8 @@ class _Attempt:
             return _Outcome(AttemptStatus.FAILED, end, error=str(error), code=_code_of(error))
         except Exception as error:
             # A bug of ours or a full disk: the report is worth more than a dead wrapper.
+            import traceback
+
             text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
             return _Outcome(AttemptStatus.FAILED, end, error=text, code=ExitCode.FAILED)
 
@@ -255,7 +255,7 @@ class _Attempt:
             no_work=outcome.no_work,
             started=report.started,
             finished=utc_now(),
-            host=socket.gethostname(),
+            host=os.uname().nodename,
             resources=NO_RESOURCES if end is None else end.resources,
             exit_code=None if end is None else end.exit_code,
             signal=None if end is None else end.signal,

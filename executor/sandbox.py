@@ -2,8 +2,6 @@
 """The directory that a quantum runs in: made, or refused with the reason."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,10 @@ def make_sandbox(task_label: str, named: Path | None = None) -> Iterator[Path]:
     SandboxError
         If it is no directory or cannot be written.
     """
+    # Late: a job of a pool finds its sandbox made, and this costs 10 ms.
+    import shutil
+    import tempfile
+
     where = Path.cwd() if named is None else named
     is_new = not where.exists() if named else True
     with telling_of_disk(where):

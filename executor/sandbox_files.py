@@ -2,7 +2,6 @@
 """The wrapper's own files in a sandbox, which the task could have put anything in the place of."""
 
 import os
-import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -54,6 +53,8 @@ def write_own_file(path: Path, content: bytes) -> None:
 def clear(path: Path) -> None:
     """Remove what is under a name, also a directory."""
     if path.is_dir() and not path.is_symlink():
+        import shutil
+
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

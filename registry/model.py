@@ -2,7 +2,6 @@
 """Dataset types, data IDs and dataset refs, named as in LSST's Butler."""
 
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ DataId = dict[str, DataIdValue]
 
 # Every id that is derived and not given comes from this name space, so that the same graph read
 # twice, or on two machines, has the same ids.
-ID_NAMESPACE = uuid.UUID("7f0a2c0e-63f5-5b2c-9f43-2d8b1a3a9d51")
+ID_NAMESPACE = bytes.fromhex("7f0a2c0e63f55b2c9f432d8b1a3a9d51")
 
 MAX_NAME_LENGTH = 120
 """Characters of a dataset type or a part of a RUN: both are names of directories (255 bytes)."""
@@ -82,7 +81,10 @@ def check_identifier(name: str, what: str) -> str:
 
 def derived_id(*parts: object) -> str:
     """Return the UUID (version 5) that stands for these parts, always the same."""
-    return str(uuid.uuid5(ID_NAMESPACE, canonical(list(parts))))
+    # Ids are derived where graphs are made; a worker is given them.
+    import uuid
+
+    return str(uuid.uuid5(uuid.UUID(bytes=ID_NAMESPACE), canonical(list(parts))))
 
 
 def format_data_id(data_id: Mapping[str, object]) -> str:

@@ -15,7 +15,6 @@ A *key* is relative to the root of the datastore (``s3://bucket/prefix`` or ``fi
 
 import hashlib
 import re
-from urllib.parse import quote
 
 from registry.attempt import short_attempt
 from registry.errors import InvalidNameError
@@ -144,6 +143,9 @@ def dataset_key(path: str, extension: str, attempt_id: str) -> str:
 
 def path_part(value: object) -> str:
     """A data ID value as one part of a path, whatever it holds."""
+    # Paths are made where graphs are; a worker is given them.
+    from urllib.parse import quote
+
     text = quote(str(value), safe="+@=,").replace("~", "%7E")
     if not text or text.startswith("."):
         text = "%" + text

@@ -28,7 +28,7 @@ Columns = Mapping[str, pa.ChunkedArray]
 
 def derived_ids(kind: str, run: str, name: str, columns: Columns, n_rows: int) -> Ids:
     """The ids that `registry.model.derived_id` gives for kind, RUN, name and each data ID."""
-    head = ID_NAMESPACE.bytes + canonical([kind, run, name])[:-1].encode()
+    head = ID_NAMESPACE + canonical([kind, run, name])[:-1].encode()
     sha1 = hashlib.sha1
     digests = [
         sha1(head + b"," + text + b"]", usedforsecurity=False).digest()
