@@ -37,7 +37,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             **{"no_work": BOOLEAN, "started": TIME, "finished": TIME, "host": TEXT},
             **{"wall_s": DOUBLE, "cpu_user_s": DOUBLE, "cpu_system_s": DOUBLE},
             **{"max_rss_bytes": BIGINT, "exit_code": INTEGER, "signal": INTEGER},
-            **{"error": TEXT, "log_key": TEXT},
+            **{"error": TEXT, "log_key": TEXT, "read_bytes": BIGINT, "write_bytes": BIGINT},
+            **{"scratch_bytes": BIGINT, "requested": JSON, "versions": JSON},
         }
     ),
     "quantum_input": pa.schema(
@@ -169,6 +170,11 @@ def _attempts(deltas: Sequence[Delta], counting: Collection[str]) -> pa.Table:
         [d.signal for d in deltas],
         [d.error for d in deltas],
         [d.log_key for d in deltas],
+        [d.resources.read_bytes for d in deltas],
+        [d.resources.write_bytes for d in deltas],
+        [d.resources.scratch_bytes for d in deltas],
+        [d.requested and _encode(d.requested) for d in deltas],
+        [_encode(d.versions) if d.versions else None for d in deltas],
     )
 
 

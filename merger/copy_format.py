@@ -26,6 +26,7 @@ TRAILER = b"\xff\xff"
 _EPOCH_MICROSECONDS = 946_684_800_000_000
 _JSONB_VERSION = 1
 _BYTES = pa.large_binary()
+_VERSION, _NOTHING = pa.scalar(bytes([_JSONB_VERSION])), pa.scalar(b"")
 
 
 Piece = bytes | memoryview
@@ -94,12 +95,17 @@ class _Rows:
 def _add_column(rows: _Rows, column: pa.Array) -> None:
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_binary(kind):
+        if column.null_count == len(column):
+            rows.add_fixed(">i4", -1)
+            return
         is_json = pa.types.is_binary(kind)
+        if is_json and column.null_count:
+            # The version stands before documents only, so it is no column of fixed width here.
+            column = pc.binary_join_element_wise(_VERSION, column, _NOTHING)
+            is_json = False
         lengths = pc.fill_null(pc.binary_length(column), -1).to_numpy(zero_copy_only=False)
         rows.add_fixed(">i4", lengths + 1 if is_json else lengths)
         if is_json:
-            # A null document would need another row layout, and no column of ours allows one.
-            assert column.null_count == 0
             rows.add_fixed("u1", _JSONB_VERSION)
         rows.add_varying(column)
         return

@@ -134,6 +134,11 @@ attempt = Table(
     Column("signal", Integer),
     Column("error", Text),
     Column("log_key", Text),
+    Column("read_bytes", BigInteger, comment="null if not measured"),
+    Column("write_bytes", BigInteger, comment="null if not measured"),
+    Column("scratch_bytes", BigInteger, comment="null if not measured"),
+    Column("requested", JSON_TYPE, comment="what was asked for; null before delta format 2"),
+    Column("versions", JSON_TYPE, comment="of what ran, by name; null if none was told"),
 )
 
 quantum_input = Table(

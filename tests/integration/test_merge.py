@@ -33,7 +33,9 @@ def test_every_row_of_an_attempt_arrives(site: MergeSite) -> None:
     ]
     assert dumped["attempt"] == [
         f'({attempt_id},{delta.quantum_id},successful,f,f,"2026-01-02 03:04:05.000006+00",'
-        f'"2026-01-02 03:05:05.25+00",worker-7,60.25,55.5,1.75,123456789,0,,,{delta.log_key})'
+        f'"2026-01-02 03:05:05.25+00",worker-7,60.25,55.5,1.75,123456789,0,,,{delta.log_key},'
+        '8589934592,4096,512,"{""cpus"": 4, ""wall_s"": 3600.0, ""memory_mib"": 2048, '
+        '""scratch_mib"": null}","{""python"": ""3.13.1"", ""quantum-exec"": ""0.1.0""}")'
     ]
     assert dumped["quantum_input"] == [
         f"({attempt_id},{read.dataset_id},,raw/0.fits,1000,{read.checksum})"

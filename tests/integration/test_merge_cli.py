@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from merger import schema
 from merger.exit_codes import ExitCode
 from tests import factories
 from tests.fix_merge import MergeSite
@@ -35,7 +36,8 @@ def test_whole_way(site: MergeSite, empty_database: str) -> None:
     assert "run registry-merge init" in too_early.stderr
     assert "created" in call("init", *database).stdout
     assert "was there already" in call("init", *database).stdout
-    assert "schema version 0001, now 0001" in call("migrate", *database).stdout
+    version = schema.SCHEMA_VERSION
+    assert f"schema version {version}, now {version}" in call("migrate", *database).stdout
     site.put(site.delta(0, 1), site.delta(1, 2))
     merged = call("merge", site.uri, RUN, *database)
     assert (merged.returncode, merged.stderr) == (ExitCode.OK, "")

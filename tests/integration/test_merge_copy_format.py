@@ -39,9 +39,12 @@ documents = st.dictionaries(
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Types of columns, and rows; every column but a jsonb may be null."""
+    """Types of columns, and rows; any column may be null, some are null in every row."""
     kinds = draw(st.lists(st.sampled_from([*KINDS, "jsonb"]), min_size=1, max_size=6))
-    columns = [documents if kind == "jsonb" else st.none() | KINDS[kind][1] for kind in kinds]
+    columns = [
+        draw(st.sampled_from([st.none(), filled, st.none() | filled]))
+        for filled in (documents if kind == "jsonb" else KINDS[kind][1] for kind in kinds)
+    ]
     return kinds, draw(st.lists(st.tuples(*columns), max_size=20))
 
 
@@ -52,7 +55,8 @@ def to_arrow(kinds: list[str], rows: list[tuple[Any, ...]]) -> pa.Table:
         if kind == "uuid":
             arrays.append(uuid_array(values))
         elif kind == "jsonb":
-            arrays.append(pa.array([canonical(value).encode() for value in values], JSON))
+            texts = [None if value is None else canonical(value).encode() for value in values]
+            arrays.append(pa.array(texts, JSON))
         else:
             arrays.append(pa.array(values, KINDS[kind][0]))
     return pa.Table.from_arrays(arrays, names=[f"c{place}" for place in range(len(kinds))])

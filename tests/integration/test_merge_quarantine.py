@@ -16,15 +16,11 @@ from merger.progress import Progress
 from merger.quarantine import renew_quarantine
 from registry import names
 from registry.attempt import AttemptStatus
-from registry.delta import DELTA_FORMAT, Delta, MetricRow, write_delta
+from registry.delta import DELTA_FORMAT, Delta, LogEntry, MetricRow, write_delta
 from registry.model import DatasetType, DimensionRecord
 from tests import factories
+from tests.factories import framed
 from tests.fix_merge import MergeSite
-
-
-def with_checksum(body: bytes) -> bytes:
-    """Frame a body as a delta is framed, so that only the body is wrong."""
-    return b'{"checksum":"sha256:' + hashlib.sha256(body).hexdigest().encode() + b'",' + body
 
 
 def body_of(delta: Delta) -> bytes:
@@ -46,26 +42,34 @@ BYTES: dict[str, tuple[Reason, Callable[[Delta], bytes]]] = {
     "cut": (Reason.TRUNCATED, lambda d: write_delta(d)[:-7]),
     "altered": (Reason.CHECKSUM, lambda d: write_delta(d).replace(b"worker-7", b"worker-8")),
     "no delta": (Reason.CHECKSUM, lambda d: b'{"some":"other object"}'),
-    "no json": (Reason.NOT_JSON, lambda d: with_checksum(body_of(d)[:-1])),
+    "no json": (Reason.NOT_JSON, lambda d: framed(body_of(d)[:-1])),
     "lone surrogate": (
         Reason.NOT_JSON,
-        lambda d: with_checksum(body_of(d).replace(b"worker-7", b"\\ud800")),
+        lambda d: framed(body_of(d).replace(b"worker-7", b"\\ud800")),
     ),
     "not utf-8": (
         Reason.NOT_JSON,
-        lambda d: with_checksum(body_of(d).replace(b"worker-7", b"\xff\xfe")),
+        lambda d: framed(body_of(d).replace(b"worker-7", b"\xff\xfe")),
     ),
     "field missing": (
         Reason.BAD_FIELDS,
-        lambda d: with_checksum(body_of(d).replace(b'"host":"worker-7",', b"")),
+        lambda d: framed(body_of(d).replace(b'"host":"worker-7",', b"")),
     ),
     "field unknown": (
         Reason.BAD_FIELDS,
-        lambda d: with_checksum(body_of(d).replace(b'"host"', b'"hosts":1,"host"')),
+        lambda d: framed(body_of(d).replace(b'"host"', b'"hosts":1,"host"')),
+    ),
+    "new member in format 1": (
+        Reason.BAD_FIELDS,
+        lambda d: framed(body_of(d).replace(b'"format":2', b'"format":1')),
+    ),
+    "two formats": (
+        Reason.BAD_FIELDS,
+        lambda d: framed(body_of(d)[:-1] + b',"format":1}'),
     ),
     "wrong type": (
         Reason.BAD_FIELDS,
-        lambda d: with_checksum(body_of(d).replace(b'"no_work":false', b'"no_work":0')),
+        lambda d: framed(body_of(d).replace(b'"no_work":false', b'"no_work":0')),
     ),
 }
 
@@ -85,7 +89,11 @@ ROWS: dict[str, tuple[Reason, Callable[[Delta], Delta]]] = {
     "unpredicted type": (
         Reason.UNPREDICTED_OUTPUT,
         lambda d: change_rows(
-            d, dataset=[dataclasses.replace(r, dataset_type="other") for r in d.rows.dataset]
+            d,
+            dataset=[
+                dataclasses.replace(r, dataset_type=f"other_{r.dataset_type}")
+                for r in d.rows.dataset
+            ],
         ),
     ),
     "key outside": (Reason.BAD_ROWS, lambda d: change_record(d, object_key="elsewhere/x.fits")),
@@ -149,6 +157,28 @@ ROWS: dict[str, tuple[Reason, Callable[[Delta], Delta]]] = {
     "exit code overflows": (
         Reason.REFUSED_BY_DATABASE,
         lambda d: dataclasses.replace(d, exit_code=2**31),
+    ),
+    "read bytes overflow": (
+        Reason.REFUSED_BY_DATABASE,
+        lambda d: dataclasses.replace(
+            d, resources=dataclasses.replace(d.resources, read_bytes=2**63)
+        ),
+    ),
+    "nul in a version": (
+        Reason.REFUSED_BY_DATABASE,
+        lambda d: dataclasses.replace(d, versions={"python": "3\0"}),
+    ),
+    "nul in the name of a version": (
+        Reason.REFUSED_BY_DATABASE,
+        lambda d: dataclasses.replace(d, versions={"\0": "3"}),
+    ),
+    "too many versions": (
+        Reason.BAD_ROWS,
+        lambda d: dataclasses.replace(d, versions={f"module {n}": "1" for n in range(201)}),
+    ),
+    "wrapper log too long": (
+        Reason.BAD_ROWS,
+        lambda d: dataclasses.replace(d, wrapper_log=[LogEntry(0.5, "step")] * 201),
     ),
     "no uuid": (
         Reason.REFUSED_BY_DATABASE,
@@ -305,12 +335,12 @@ def test_many_bad_ones_among_many_good_ones(site: MergeSite) -> None:
     )
 
 
-def newer(delta: Delta, field: bytes = b'"container":"sif",') -> bytes:
+def newer(delta: Delta) -> bytes:
     """A delta of the next format, with a field that this release does not know."""
     body = body_of(delta).replace(
         f'"format":{DELTA_FORMAT}'.encode(), f'"format":{DELTA_FORMAT + 1}'.encode()
     )
-    return with_checksum(body.replace(b'"host"', field + b'"host"'))
+    return framed(body.replace(b'"host"', b'"container":"sif","host"'))
 
 
 def test_newer_format_waits(site: MergeSite) -> None:
@@ -327,10 +357,13 @@ def test_newer_format_waits(site: MergeSite) -> None:
 def test_newer_format_is_taken_after_an_upgrade(
     site: MergeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    delta = site.delta(1, 2)
-    factories.put_delta(site.store, delta, newer(delta, b""))
-    assert site.merge().exit_code == ExitCode.NEWER_FORMAT
-    monkeypatch.setattr("registry.delta.DELTA_FORMAT", DELTA_FORMAT + 1)
+    older = site.delta(0, 1)
+    factories.put_delta(site.store, older, factories.in_format_1(older))
+    site.put(site.delta(1, 2))
+    with monkeypatch.context() as before_the_upgrade:
+        before_the_upgrade.setattr("registry.delta.DELTA_FORMAT", 1)
+        report = site.merge()
+    assert (report.exit_code, report.counts.n_deltas) == (ExitCode.NEWER_FORMAT, 1)
     assert site.merge().counts.n_deltas == 1
 
 

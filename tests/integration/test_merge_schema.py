@@ -13,8 +13,14 @@ from sqlalchemy import Engine, create_engine, inspect
 
 from merger import schema
 from merger.central_registry import CentralRegistry
+from merger.findings import NOTES
+from merger.merge import merge_run
 from merger.schema import SchemaVersionError
+from merger.verification import verify_run
+from registry.attempt import AttemptStatus
 from registry.tables import metadata
+from tests import factories
+from tests.dumps import dump
 from tests.fix_merge import MergeSite
 
 
@@ -128,3 +134,56 @@ def test_init_waits_for_merges(database: str) -> None:
                 assert not waiting.done()
         holder.rollback()
         assert waiting.result(timeout=60) == (schema.SCHEMA_VERSION, schema.SCHEMA_VERSION)
+
+
+def copy_rows(source: str, target: str) -> None:
+    """Copy all rows into a registry whose tables may have fewer columns."""
+    with psycopg.connect(source) as found, psycopg.connect(target) as made:
+        for table in metadata.sorted_tables:
+            columns = made.execute(f"SELECT * FROM {table.name}".encode()).description or []
+            names = ", ".join(column.name for column in columns)
+            with (
+                found.cursor().copy(f"COPY {table.name} ({names}) TO STDOUT".encode()) as rows,
+                made.cursor().copy(f"COPY {table.name} FROM STDIN".encode()) as copied,
+            ):
+                for row in rows:
+                    copied.write(row)
+
+
+@pytest.fixture
+def first_schema(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A registry as the first release made it."""
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "SCHEMA_VERSION", "0001")
+        assert schema.create(empty_database)
+    return empty_database
+
+
+def put_as_before(site: MergeSite) -> None:
+    """Deltas of format 1, with a failure, a superseded attempt and one that will be."""
+    for delta in (
+        *(site.delta(0, 1), site.delta(0, 5), site.delta(1, 2)),
+        *(site.delta(1, 3, status=AttemptStatus.FAILED), site.delta(2, 6)),
+    ):
+        factories.put_objects(site.store, delta)
+        factories.put_delta(site.store, delta, factories.in_format_1(delta))
+
+
+def test_registry_with_rows_is_migrated_and_goes_on(site: MergeSite, first_schema: str) -> None:
+    put_as_before(site)
+    assert site.merge().counts.n_deltas == 5
+    copy_rows(site.address, first_schema)
+    with CentralRegistry(first_schema) as registry:
+        with pytest.raises(SchemaVersionError, match="run registry-merge migrate"):
+            merge_run(registry, site.store, site.graph.run)
+    assert schema.migrate(first_schema) == ("0001", schema.SCHEMA_VERSION)
+    assert dump(first_schema) == site.dump()
+    site.put(site.delta(2, 7), site.delta(0, 4))
+    with CentralRegistry(first_schema) as registry:
+        assert merge_run(registry, site.store, site.graph.run).counts.n_deltas == 2
+        findings = verify_run(registry, site.store, site.graph.run).findings
+    site.merge()
+    assert dump(first_schema) == site.dump()
+    assert {finding.kind for finding in findings} <= NOTES
+    measured = "SELECT read_bytes, requested->>'cpus', versions->>'python' FROM attempt ORDER BY 1"
+    assert site.rows(measured) == [(2**33, "4", "3.13.1")] * 2 + [(None, None, None)] * 5

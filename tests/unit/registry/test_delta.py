@@ -262,7 +262,7 @@ def test_bounds_themselves_are_allowed() -> None:
     assert read_delta(*written(delta)) == delta
 
 
-REPEATED = {
+REPEATED: dict[str, dict[str, object]] = {
     "metric": {"metric": [MetricRow("a", 1.0), MetricRow("a", 2.0)]},
     "dimension": {"dimension_record": [DimensionRecord("d", {"d": 1}, {"n": n}) for n in (1, 2)]},
     "input": {"inputs": make_delta().inputs * 2},
