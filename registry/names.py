@@ -9,6 +9,7 @@ A *key* is relative to the root of the datastore (``s3://bucket/prefix`` or ``fi
     <run>/quantum-exec/jobs/<quantum id>.json              job
     <run>/quantum-exec/logs/<quantum id>.<attempt id>.log.gz  log of the task
     <run>/quantum-exec/deltas/<quantum id>.<attempt id>.json
+    <run>/quantum-exec/replacements/<id>.json              ``rerun --replace`` that is under way
 
 ``quantum-exec`` has a hyphen, so no dataset type can be called so, and no part of a RUN may be.
 """
@@ -113,6 +114,11 @@ def delta_prefix(run: str, quantum_id: str | None = None) -> str:
 def delta_key(run: str, quantum_id: str, attempt_id: str) -> str:
     """Key of the delta of an attempt."""
     return f"{delta_prefix(run, quantum_id)}{attempt_id}.json"
+
+
+def replacement_key(run: str, replacement_id: str) -> str:
+    """Key of the record of a replacement that is under way."""
+    return f"{control_prefix(run)}replacements/{replacement_id}.json"
 
 
 def parse_delta_key(key: str) -> tuple[str, str] | None:
