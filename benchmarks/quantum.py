@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One no-op quantum through ``quantum-exec run``, against ``python -c pass``.
+"""No-op quanta through ``quantum-exec run``, against ``python -c pass`` and the shell.
 
-Both are whole processes, alternated. The quantum has one input of 1 kB, one output and the command
-``cp``; staging is done beforehand, as the plugin does it, and is timed apart, in-process.
+All are whole processes, alternated. The quantum has one input of 1 kB, one output and the command
+``cp``. Staging is done beforehand, as the plugin does it, and timed apart, in-process; the cases by
+URI stage in and out themselves, in a directory as datastore:
+
+ten quanta in one process
+    against ten processes of one quantum each.
+a quantum with 200 inputs of 10 kB
+    against a shell that copies the same files and takes their SHA-256.
 """
 
 import argparse
@@ -14,16 +20,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from registry.job import JOB_FORMAT, Job, PredictedInput, PredictedOutput, TaskCall
+from registry import names
+from registry.job import (
+    JOB_FORMAT,
+    Job,
+    PredictedInput,
+    PredictedOutput,
+    TaskCall,
+    write_job,
+)
 from registry.model import DatasetType, derived_id
 from transfer_plugins.object_store import DirectoryObjectStore
 from transfer_plugins.stage_in import stage_in
 from transfer_plugins.stage_out import read_list, stage_out
 
 _RUN = "benchmark/quantum"
+_INPUT_BYTES = 10_000
+_MANY_INPUTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +99,69 @@ def no_op_job() -> Job:
     )
 
 
+def put_job(store: DirectoryObjectStore, job: Job) -> str:
+    """Publish a job and its inputs; returns the URI of the job file."""
+    for found in job.inputs:
+        store.put(str(found.key), bytes(_INPUT_BYTES))
+    key = names.job_key(job.run, job.quantum_id)
+    store.put(key, write_job(job))
+    return f"{store.uri}/{key}"
+
+
+def job_number(number: int, n_inputs: int) -> Job:
+    """The job of a quantum of its own, with some inputs."""
+    raws = [
+        PredictedInput(
+            derived_id(number, i),
+            "raw",
+            {"exposure": i},
+            "raw",
+            f"raw/{i}.raw",
+            key=f"raw/{i}.raw",
+        )
+        for i in range(n_inputs)
+    ]
+    path = f"{_RUN}/copied/{number}.raw"
+    output = PredictedOutput(derived_id("out", number), "copied", {"exposure": number}, path)
+    return replace(
+        no_op_job(),
+        quantum_id=derived_id("quantum", number),
+        task=TaskCall(command=["touch", "{output:copied}"]),
+        inputs=raws,
+        outputs=[output],
+    )
+
+
+def measure_by_uri(n_runs: int) -> dict[str, float]:
+    """Quanta that stage in and out by themselves: ten at once, and one of 200 inputs."""
+    command = [sys.executable, "-m", "executor", "run"]
+    ten: list[float] = []
+    single: list[float] = []
+    many: list[float] = []
+    shell: list[float] = []
+    for _ in range(n_runs):
+        with tempfile.TemporaryDirectory() as name:
+            directory = Path(name)
+            stores = [DirectoryObjectStore(directory / f"store{i}") for i in range(3)]
+            together = [put_job(stores[0], job_number(i, 1)) for i in range(10)]
+            alone = put_job(stores[1], job_number(0, 1))
+            wide = put_job(stores[2], job_number(0, _MANY_INPUTS))
+            ten.append(measure([*command, *together], directory).wall_s / 10)
+            single.append(measure([*command, alone], directory).wall_s)
+            many.append(measure([*command, wide], directory).wall_s)
+            copy = f"mkdir copy && cp {stores[2].root}/raw/* copy && sha256sum copy/*"
+            shell.append(measure(["sh", "-c", copy], directory).wall_s)
+    figures = {
+        "quantum_by_uri_wall_s": statistics.median(single),
+        "one_of_ten_quanta_in_one_process_wall_s": statistics.median(ten),
+        "one_of_ten_ratio_of_single": statistics.median(ten) / statistics.median(single),
+        "inputs_200_wall_s": statistics.median(many),
+        "inputs_200_beyond_single_wall_s": statistics.median(many) - statistics.median(single),
+        "inputs_200_ratio_of_cp_and_sha256sum": statistics.median(many) / statistics.median(shell),
+    }
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
 def run_benchmark(n_runs: int) -> dict[str, float]:
     """Alternate quantum and bare interpreter; medians of all figures."""
     quanta: list[Measured] = []
@@ -138,11 +217,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     options = parser.parse_args()
     figures = run_benchmark(100 if options.full else 15)
+    figures |= measure_by_uri(20 if options.full else 5)
     # Only now: a child's peak RSS begins at what its parent had (execve(2) keeps the high mark).
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("figure", "median", title="one no-op quantum, against python -c pass")
+    table = Table("figure", "median", title="no-op quanta")
     for name, value in figures.items():
         table.add_row(name, f"{value:g}")
     Console(stderr=options.json).print(table)
