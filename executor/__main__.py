@@ -14,7 +14,7 @@ _CODES = {
     "invalid_datastore": ExitCode.USAGE,
     "invalid_name": ExitCode.USAGE,
     "configuration": ExitCode.USAGE,
-    "unknown_quantum": ExitCode.USAGE,
+    "selection": ExitCode.USAGE,
     "invalid_task": ExitCode.INVALID_QUANTUM,
     "input_not_ready": ExitCode.STAGE_IN_FAILED,
     "other_graph": ExitCode.OTHER_GRAPH,
