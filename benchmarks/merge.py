@@ -41,6 +41,7 @@ from registry.delta import (
     DatasetRow,
     DatastoreRow,
     Delta,
+    LogEntry,
     MetricRow,
     ReadInput,
     ResourceUse,
@@ -53,6 +54,7 @@ from registry.graph_record import (
     write_graph_record,
     write_predicted_quanta,
 )
+from registry.job import ResourceRequest
 from registry.model import DataId, DatasetType, derived_id
 from registry.tables import metadata
 from transfer_plugins.object_store import DirectoryObjectStore
@@ -67,6 +69,9 @@ TYPES = [
     )
 ]
 GRAPH_ID = derived_id(RUN, "graph")
+VERSIONS = {name: "1.2.3" for name in ("python", "quantum-exec", "numpy", "astropy", "pipelines")}
+VERSIONS["platform"] = "Linux-6.12.41-amd64-x86_64-with-glibc2.41"
+STEPS = list(enumerate(("staged_in", "registry_seeded", "task_began", "task_ended", "recorded")))
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,9 @@ def _make_delta(number: int, made: list[ReadInput]) -> Delta:
         started="2026-01-02T03:04:05.000006+00:00",
         finished="2026-01-02T03:05:05.250000+00:00",
         host=f"node{number % 37:03}.example.org",
-        resources=ResourceUse(60.25 + number % 9, 55.5, 1.75, 1_234_567_890),
+        resources=ResourceUse(
+            60.25 + number % 9, 55.5, 1.75, 1_234_567_890, 54_000_000, 24_000_000, 2**27
+        ),
         exit_code=0,
         signal=None,
         error=None,
@@ -143,6 +150,9 @@ def _make_delta(number: int, made: list[ReadInput]) -> Delta:
             datastore_record=[record for _, record in outputs],
             metric=[MetricRow("n_sources", float(number % 5000))],
         ),
+        requested=ResourceRequest(cpus=1, memory_mib=4096, wall_s=7200.0),
+        versions=VERSIONS,
+        wrapper_log=[LogEntry(place * 0.125, step, {"n": place}) for place, step in STEPS],
     )
 
 

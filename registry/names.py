@@ -36,6 +36,7 @@ REPO_DIR = "repo"
 _RUN_PART = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.+@-]{{0,{MAX_NAME_LENGTH - 1}}}\Z")
 _UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
 _DELTA_NAME = re.compile(rf"(?P<quantum>{_UUID})\.(?P<attempt>{_UUID})\.json\Z")
+_LOG_NAME = re.compile(rf"(?P<quantum>{_UUID})\.(?P<attempt>{_UUID})\.log(?:\.gz)?\Z")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f]")
 # ext4, XFS and most others allow 255 bytes in one name; attempt and extension need some.
 MAX_PART_BYTES = MAX_NAME_LENGTH
@@ -131,7 +132,18 @@ def parse_delta_key(key: str) -> tuple[str, str] | None:
 
 def log_key(run: str, quantum_id: str, attempt_id: str) -> str:
     """Key of the log that a task wrote during an attempt."""
-    return f"{control_prefix(run)}logs/{quantum_id}.{attempt_id}.log.gz"
+    return f"{log_prefix(run)}{quantum_id}.{attempt_id}.log.gz"
+
+
+def log_prefix(run: str) -> str:
+    """Prefix of the logs of a RUN."""
+    return f"{control_prefix(run)}logs/"
+
+
+def parse_log_key(key: str) -> tuple[str, str] | None:
+    """Return quantum id and attempt id of a log's key; None if it is no such key."""
+    found = _LOG_NAME.match(key.rpartition("/")[2])
+    return (found["quantum"], found["attempt"]) if found else None
 
 
 def dataset_path(run: str, dataset_type: str, data_id: DataId, extension: str) -> str:

@@ -164,3 +164,13 @@ def test_derived_ids_depend_on_every_part() -> None:
     ids += [derived_id("dataset", "s", {"a": 1}), derived_id("quantum", "r", {"a": 1})]
     assert len(set(ids)) == len(ids)
     assert derived_id("x", {"a": 1, "b": 2}) == derived_id("x", {"b": 2, "a": 1})
+
+
+@pytest.mark.parametrize("ending", [".log.gz", ".log"])
+def test_log_key_is_parsed(ending: str) -> None:
+    """Logs were not compressed before delta format 2."""
+    quantum_id, attempt_id = derived_id("quantum"), new_attempt_id()
+    key = names.log_key("u/me/night1", quantum_id, attempt_id).removesuffix(".log.gz") + ending
+    assert names.parse_log_key(key) == (quantum_id, attempt_id)
+    assert names.parse_log_key(key + ".part") is None
+    assert names.parse_delta_key(key) is None
