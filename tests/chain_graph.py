@@ -14,10 +14,11 @@ EXPOSURE = {"exposure": 1}
 JOIN_SCRIPT = """
 come_to() {
   [ "$TELL_AT" = "$1" ] || return 0
-  echo $$ > "$TELL_IN.new"; mv "$TELL_IN.new" "$TELL_IN"; exec sleep 600
+  echo $$ > "$TELL_IN.new"; mv "$TELL_IN.new" "$TELL_IN"
+  if [ -n "$TELL_STOPS" ]; then kill -STOP $$; else exec sleep 600; fi
 }
 come_to "task running"
-cat "$1" "$2" > "$3"; cat "$2" "$1" > "$4"; "$5" -c "$6"
+(cat "$1" "$2"; echo "$WORD") > "$3"; (echo "$WORD"; cat "$2" "$1") > "$4"; "$5" -c "$6"
 come_to "outputs written"
 """
 JOIN_ROWS = """
