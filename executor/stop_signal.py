@@ -30,7 +30,7 @@ class StopSignal:
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        outer = self._old[number]
+        outer = self._old.get(number)
         if callable(outer) and outer is not signal.default_int_handler:
             # Whoever runs several quanta must know, even if this one still succeeds.
             outer(number, frame)
