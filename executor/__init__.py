@@ -34,6 +34,9 @@ module               subject
 `wrapper_log`        what the wrapper did, when
 `function_task`      the process that calls a Python function with the repo object
 `repo`               the repo object: get, put, path of a ref
+`task_datasets`      the datasets behind it: files of the sandbox
+`direct_data`        or objects of the datastore, where the outputs are then measured
+`task_versions`      the versions that a task reports
 `storage_classes`    readers and writers, by storage class
 `demo`               a survey of real pixels and a pipeline over it, as an example
 `graph`              graph files, and what can be asked of them
@@ -42,5 +45,5 @@ module               subject
 
 A worker imports nothing of `executor.graph` and `executor.submit`, no database driver and no
 htcondor2. boto3 is imported only when ``quantum-exec run`` is given a URI and must stage in and
-out by itself.
+out by itself, and in direct mode with a datastore in S3.
 """

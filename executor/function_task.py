@@ -9,12 +9,15 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from executor.exit_codes import ExitCode
-from executor.repo import NoWorkFoundError, Repo
+from executor.repo import InvalidQuantumError, NoWorkFoundError, RepeatableQuantumError, Repo
 from executor.task import InvalidTaskError
+from executor.task_versions import report_modules
 from registry import names
 from registry.job import read_job
 
@@ -36,10 +39,24 @@ def main() -> int:
         print(error, flush=True)
         return ExitCode.INVALID_QUANTUM
     try:
-        function(Repo(job, os.environ["QUANTUM_EXEC_ATTEMPT_ID"], sandbox))
+        return _call(function, Repo(job, os.environ["QUANTUM_EXEC_ATTEMPT_ID"], sandbox))
+    finally:
+        # What ran is worth knowing of a failure, too, and no version is worth one.
+        with suppress(OSError):
+            report_modules(sandbox / names.VERSIONS_FILE)
+
+
+def _call(function: Callable[[Repo], object], repo: Repo) -> int:
+    """Call the function; an exception that is not for the pool ends the process as usual."""
+    try:
+        function(repo)
     except NoWorkFoundError as reason:
         print(f"no work: {reason}", flush=True)
         return ExitCode.NO_WORK
+    except (RepeatableQuantumError, InvalidQuantumError) as error:
+        traceback.print_exc(file=sys.stdout)
+        is_invalid = isinstance(error, InvalidQuantumError)
+        return ExitCode.INVALID_QUANTUM if is_invalid else ExitCode.REPEATABLE
     return ExitCode.SUCCESS
 
 

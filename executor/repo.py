@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The repo object: what a task that is a Python function sees of its sandbox.
+"""The repo object: what a task that is a Python function sees of its quantum.
 
 >>> def isr(repo):
 ...     raw = repo.get("raw")
 ...     repo.put(correct(raw, repo.config["gain"]), "postisr")
+
+The datasets may lie in the sandbox, in a directory or in S3: `get` and `put` are the same.
 """
 
 import json
@@ -14,12 +16,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from executor import private_registry
+from executor import private_registry, task_versions
 from executor.storage_classes import StorageClass, storage_class
+from executor.task_datasets import TaskDatasets, open_datasets
 from registry import names
 from registry.errors import QuantumExecError
 from registry.job import Job
-from registry.model import DataId, DatasetRef, format_data_id
+from registry.model import DataId, DataIdValue, DatasetRef, format_data_id
 from registry.typed_json import canonical
 
 
@@ -33,8 +36,16 @@ class NoWorkFoundError(Exception):
     """Raised by a task to end successfully with fewer outputs, or none."""
 
 
+class RepeatableQuantumError(Exception):
+    """Raised by a task that would fail again with the same inputs: a pool need not try again."""
+
+
+class InvalidQuantumError(Exception):
+    """Raised by a task whose quantum makes no sense as it is written: the graph must be mended."""
+
+
 class Repo:
-    """The POSIX repo and the private registry of one quantum."""
+    """The datasets and the private registry of one quantum."""
 
     def __init__(self, job: Job, attempt_id: str, sandbox: Path) -> None:
         self.run = job.run
@@ -45,11 +56,9 @@ class Repo:
         self.attempt_id = attempt_id
         self.registry_path = sandbox / names.PRIVATE_REGISTRY
         self.log = logging.getLogger(job.task_label)
-        self._root = sandbox / names.REPO_DIR
+        self._versions_path = sandbox / names.VERSIONS_FILE
+        self._datasets: TaskDatasets = open_datasets(job, sandbox)
         self._types = {t.name: t for t in job.dataset_types}
-        self._paths = {p.dataset_id: p.path for p in job.inputs} | {
-            p.dataset_id: p.path for p in job.outputs
-        }
         self._inputs = [
             DatasetRef(i.dataset_id, i.dataset_type, i.data_id, i.run) for i in job.inputs
         ]
@@ -57,45 +66,119 @@ class Repo:
             DatasetRef(o.dataset_id, o.dataset_type, o.data_id, job.run) for o in job.outputs
         ]
 
-    def input_refs(self, dataset_type: str) -> list[DatasetRef]:
-        """The inputs of a dataset type that are there; an optional one may not be."""
-        refs = self._refs(self._inputs, dataset_type, "input")
-        return [ref for ref in refs if self.path(ref).exists()]
+    def input_refs(self, dataset_type: str, /, **data_id: DataIdValue) -> list[DatasetRef]:
+        """The inputs of a dataset type that are there; an optional one may not be.
 
-    def input_ref(self, dataset_type: str) -> DatasetRef:
-        """The only input of a dataset type; raises `RepoError` if there is not exactly one."""
-        return self._only(self.input_refs(dataset_type), dataset_type, "input")
+        Parameters
+        ----------
+        data_id
+            Values of dimensions; only refs that have all of them are returned.
 
-    def output_refs(self, dataset_type: str) -> list[DatasetRef]:
-        """The predicted outputs of a dataset type."""
-        return self._refs(self._outputs, dataset_type, "output")
+        Raises
+        ------
+        RepoError
+            If the task has no inputs of this type, or the type no such dimension.
+        """
+        refs = self._refs(self._inputs, dataset_type, "input", data_id)
+        return [ref for ref in refs if self._datasets.has(ref.dataset_id)]
 
-    def output_ref(self, dataset_type: str) -> DatasetRef:
-        """The only predicted output of a dataset type; raises `RepoError` if there are several."""
-        return self._only(self.output_refs(dataset_type), dataset_type, "output")
+    def input_ref(self, dataset_type: str, /, **data_id: DataIdValue) -> DatasetRef:
+        """The only such input; raises `RepoError` if there is not exactly one."""
+        return self._only(self.input_refs(dataset_type, **data_id), dataset_type, "input", data_id)
+
+    def output_refs(self, dataset_type: str, /, **data_id: DataIdValue) -> list[DatasetRef]:
+        """The predicted outputs of a dataset type, with these values of dimensions."""
+        return self._refs(self._outputs, dataset_type, "output", data_id)
+
+    def output_ref(self, dataset_type: str, /, **data_id: DataIdValue) -> DatasetRef:
+        """The only such predicted output; raises `RepoError` if there is not exactly one."""
+        refs = self.output_refs(dataset_type, **data_id)
+        return self._only(refs, dataset_type, "output", data_id)
 
     def path(self, ref: DatasetRef) -> Path:
-        """Where the file of a dataset is, or is to be; raises `RepoError` for a foreign ref."""
-        if ref.dataset_id not in self._paths:
-            raise RepoError(
-                f"{ref.dataset_type} ({format_data_id(ref.data_id)}): expected an input or output "
-                f"of quantum {self.quantum_id} ({self.task_label})"
-            )
-        return self._root / self._paths[ref.dataset_id]
+        """Where the file of a dataset is, or is to be.
+
+        Raises
+        ------
+        RepoError
+            If the ref is not of this quantum, or an optional input that is not there.
+        NoPathError
+            In direct mode, if the datastore is in S3.
+        """
+        return self._datasets.path(self._known(ref).dataset_id)
+
+    def uri(self, ref: DatasetRef) -> str:
+        """URI of a dataset, ``file://`` or ``s3://``; raises `RepoError` as `path` does."""
+        return self._datasets.uri(self._known(ref).dataset_id)
 
     def get(self, ref: DatasetRef | str) -> Any:
-        """Read an input by its ref, or by its dataset type if there is only one."""
-        found = self.input_ref(ref) if isinstance(ref, str) else ref
-        return self._storage_class(found).read(self.path(found))
+        """Read a dataset by its ref, or an input by its dataset type if there is only one.
+
+        Raises
+        ------
+        RepoError
+            If it is not there, or cannot be read as its storage class.
+        TransferError
+            In direct mode, if the object is gone, has other bytes than were recorded, or cannot
+            be fetched.
+        """
+        found = self._known(self.input_ref(ref) if isinstance(ref, str) else ref)
+        storage, where = self._storage_class(found), self._datasets.location(found.dataset_id)
+        try:
+            return self._datasets.read(found.dataset_id, storage)
+        except QuantumExecError:
+            raise
+        except FileNotFoundError as error:
+            raise RepoError(f"{_label(found)}: expected a file at {where}, found none") from error
+        except Exception as error:
+            # Readers raise what they like for a damaged file: fits, for one, a TypeError.
+            raise RepoError(
+                f"{_label(found)}: expected storage class {self._class_name(found)} at {where}, "
+                f"found what cannot be read as such: {type(error).__name__}: {error}"
+            ) from error
 
     def put(self, value: Any, ref: DatasetRef | str) -> None:
-        """Write an output by its ref, or by its dataset type if there is only one."""
-        found = self.output_ref(ref) if isinstance(ref, str) else ref
+        """Write an output by its ref, or by its dataset type if there is only one.
+
+        It is there whole or not at all. A second `put` replaces the first.
+
+        Raises
+        ------
+        RepoError
+            If it is no output of this quantum, or the value is not for its storage class.
+        TransferError
+            In direct mode, if the datastore cannot be written.
+        """
+        found = self._known(self.output_ref(ref) if isinstance(ref, str) else ref)
         if found not in self._outputs:
-            raise RepoError(f"{found.dataset_type}: expected an output to write, found an input")
-        path = self.path(found)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._storage_class(found).write(value, path)
+            raise RepoError(f"{_label(found)}: expected an output to write, found an input")
+        storage = self._storage_class(found)
+        try:
+            self._datasets.write(found.dataset_id, value, storage)
+        except QuantumExecError:
+            raise
+        except Exception as error:
+            raise RepoError(
+                f"{_label(found)}: a {type(value).__name__} cannot be written as storage class "
+                f"{self._class_name(found)}: {type(error).__name__}: {error}"
+            ) from error
+
+    def version(self, name: str, version: str) -> None:
+        """Report the version of something that was used; it is kept with this attempt.
+
+        Imported Python packages that have a ``__version__`` are reported without this.
+
+        Raises
+        ------
+        RepoError
+            If one is not a text of 1 to 200 printable characters.
+        """
+        if not task_versions.is_reportable(name) or not task_versions.is_reportable(version):
+            raise RepoError(
+                f"version {version!r} of {name!r}: expected two texts of 1 to 200 printable "
+                "characters"
+            )
+        task_versions.report(self._versions_path, name, version)
 
     def metric(self, name: str, value: float) -> None:
         """Report a finite number; it reaches the central registry with this attempt."""
@@ -137,21 +220,53 @@ class Repo:
                 (dimension, canonical(data_id), canonical(dict(record))),
             )
 
-    def _refs(self, refs: list[DatasetRef], dataset_type: str, what: str) -> list[DatasetRef]:
-        found = [ref for ref in refs if ref.dataset_type == dataset_type]
-        if not found:
+    def _refs(
+        self, refs: list[DatasetRef], dataset_type: str, what: str, data_id: DataId
+    ) -> list[DatasetRef]:
+        of_type = [ref for ref in refs if ref.dataset_type == dataset_type]
+        if not of_type:
             raise RepoError(
                 f"{what} {dataset_type!r}: expected one of "
                 f"{sorted({ref.dataset_type for ref in refs})} for task {self.task_label}"
             )
-        return found
-
-    def _only(self, refs: list[DatasetRef], dataset_type: str, what: str) -> DatasetRef:
-        if len(refs) != 1:
+        dimensions = self._types[dataset_type].dimensions
+        if not data_id.keys() <= set(dimensions):
             raise RepoError(
-                f"{what} {dataset_type!r}: expected exactly one dataset, found {len(refs)}"
+                f"{what} {dataset_type!r}: expected dimensions among {dimensions}, found "
+                f"{sorted(data_id)}"
+            )
+        return [ref for ref in of_type if data_id.items() <= ref.data_id.items()]
+
+    def _only(
+        self, refs: list[DatasetRef], dataset_type: str, what: str, data_id: DataId
+    ) -> DatasetRef:
+        if len(refs) != 1:
+            asked = f" ({format_data_id(data_id)})" if data_id else ""
+            raise RepoError(
+                f"{what} {dataset_type!r}{asked}: expected exactly one dataset, found {len(refs)}"
             )
         return refs[0]
 
+    def _known(self, ref: DatasetRef) -> DatasetRef:
+        """The ref, if it is one of this quantum and there is something behind it."""
+        if ref not in self._outputs and ref not in self._inputs:
+            raise RepoError(
+                f"{_label(ref)}: expected an input or output of quantum {self.quantum_id} "
+                f"({self.task_label})"
+            )
+        if ref in self._inputs and not self._datasets.has(ref.dataset_id):
+            raise RepoError(
+                f"{_label(ref)}: expected an input that is there, found none; input_refs returns "
+                "those that are"
+            )
+        return ref
+
+    def _class_name(self, ref: DatasetRef) -> str:
+        return self._types[ref.dataset_type].storage_class
+
     def _storage_class(self, ref: DatasetRef) -> StorageClass:
-        return storage_class(self._types[ref.dataset_type].storage_class)
+        return storage_class(self._class_name(ref))
+
+
+def _label(ref: DatasetRef) -> str:
+    return f"{ref.dataset_type} ({format_data_id(ref.data_id)})"

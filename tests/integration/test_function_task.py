@@ -4,6 +4,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from executor.exit_codes import ExitCode
 from registry.attempt import AttemptStatus
@@ -50,6 +51,40 @@ def main(repo):
     sandbox = make_function_sandbox(tmp_path, source)
     assert outcome(sandbox) == (0, AttemptStatus.SUCCESSFUL, True)
     assert sandbox.log() == "no work: no star is bright enough\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ("RepeatableQuantumError", ExitCode.REPEATABLE),
+        ("InvalidQuantumError", ExitCode.INVALID_QUANTUM),
+    ],
+)
+def test_exceptions_that_tell_the_pool_what_to_do(
+    tmp_path: Path, error: str, code: ExitCode
+) -> None:
+    source = f"""
+from executor.repo import {error}
+def main(repo):
+    raise {error}("no guide star")
+"""
+    sandbox = make_function_sandbox(tmp_path, source)
+    assert outcome(sandbox) == (code, AttemptStatus.FAILED, False)
+    assert 'tasks.py", line 4, in main' in sandbox.log()
+    assert sandbox.log().endswith(f"executor.repo.{error}: no guide star\n")
+
+
+@pytest.mark.parametrize("end", ["", "; raise RuntimeError"])
+def test_versions_are_in_the_delta_of_a_failure_too(tmp_path: Path, end: str) -> None:
+    source = f"""
+import yaml
+def main(repo):
+    repo.put(b"", "calexp"); repo.version("catalog", "DR4"){end}
+"""
+    sandbox = make_function_sandbox(tmp_path, source)
+    assert outcome(sandbox)[0] == (1 if end else 0)
+    versions = sandbox.delta().versions
+    assert (versions["catalog"], versions["yaml"]) == ("DR4", yaml.__version__)
 
 
 def test_exception_is_in_the_error(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The repo object: what a task sees of its quantum."""
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -60,9 +61,10 @@ def test_inputs_that_are_there(repo: Repo) -> None:
     assert repo.get("raw") == repo.get(ref) == RAW_CONTENT
 
 
-def test_several_inputs_are_read_by_their_refs(repo: Repo) -> None:
+def test_several_inputs_are_read_by_their_refs(repo: Repo, tmp_path: Path) -> None:
     refs = [DatasetRef(i.dataset_id, "raw", DATA_ID, i.run) for i in JOB.inputs]
-    repo.path(refs[1]).write_bytes(b"other")
+    (tmp_path / "repo" / JOB.inputs[1].path).parent.mkdir(exist_ok=True)
+    (tmp_path / "repo" / JOB.inputs[1].path).write_bytes(b"other")
     assert repo.input_refs("raw") == refs
     assert repo.get(refs[1]) == b"other"
     with pytest.raises(RepoError, match="input 'raw': expected exactly one dataset, found 2"):
@@ -99,6 +101,119 @@ def test_type_that_is_no_input_is_told(repo: Repo, dataset_type: str) -> None:
         repo.get(dataset_type)
 
 
+def test_missing_optional_input_is_told(repo: Repo) -> None:
+    ref = DatasetRef(OTHER_ID, "raw", DATA_ID, "raw/all")
+    for action in (repo.get, repo.path, repo.uri):
+        with pytest.raises(
+            RepoError, match=r"raw \(.*: expected an input that is there, found none"
+        ):
+            action(ref)
+
+
+def two_exposures(tmp_path: Path) -> Repo:
+    """A repo with inputs and outputs of two exposures."""
+    ids = [{"exposure": 3, "detector": 1}, {"exposure": 4, "detector": 1}]
+    inputs = [make_input(dataset_id=f"i{n}", data_id=i, path=f"i{n}") for n, i in enumerate(ids)]
+    outputs = [make_output(dataset_id=f"o{n}", data_id=i, path=f"o{n}") for n, i in enumerate(ids)]
+    (tmp_path / "repo").mkdir()
+    for predicted in inputs:
+        (tmp_path / "repo" / predicted.path).write_text(predicted.path)
+    return Repo(make_job(inputs=inputs, outputs=outputs), ATTEMPT_ID, tmp_path)
+
+
+def test_refs_are_chosen_by_data_id(tmp_path: Path) -> None:
+    repo = two_exposures(tmp_path)
+    assert repo.get(repo.input_ref("raw", exposure=4)) == b"i1"
+    assert repo.output_ref("calexp", exposure=3, detector=1).dataset_id == "o0"
+    assert len(repo.input_refs("raw", detector=1)) == len(repo.output_refs("calexp")) == 2
+    assert repo.input_refs("raw", exposure="4") == repo.output_refs("calexp", detector=2) == []
+    with pytest.raises(
+        RepoError, match=r"input 'raw' \(exposure=5\): expected exactly one dataset"
+    ):
+        repo.input_ref("raw", exposure=5)
+
+
+def test_dimension_that_a_type_does_not_have_is_told(tmp_path: Path) -> None:
+    message = r"'calexp': expected dimensions among \['exposure', 'detector'\], found \['expos'\]"
+    with pytest.raises(RepoError, match=message):
+        two_exposures(tmp_path).output_refs("calexp", expos=3)
+
+
+def test_second_put_replaces_the_first(tmp_path: Path) -> None:
+    repo = Repo(make_job(), ATTEMPT_ID, tmp_path)
+    repo.put(b"older and longer", "calexp")
+    repo.put(b"newer", "calexp")
+    assert repo.get(repo.output_ref("calexp")) == b"newer"
+    assert repo.uri(repo.output_ref("calexp")) == repo.path(repo.output_ref("calexp")).as_uri()
+
+
+UNSUITABLE = [
+    (
+        "Json",
+        {"a": {1}},
+        "a dict cannot be written as storage class Json: TypeError: Object of type",
+    ),
+    (
+        "Parquet",
+        [1],
+        r"a list cannot be written as storage class Parquet: TypeError: expected a pya",
+    ),
+    ("Fits", 1, "a int cannot be written as storage class Fits: AttributeError"),
+    ("NumpyArray", [object()], "a list cannot be written as storage class NumpyArray: ValueError"),
+    ("File", "text", "a str cannot be written as storage class File: TypeError"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), UNSUITABLE)
+def test_unsuitable_value_is_told_and_changes_nothing(
+    tmp_path: Path, name: str, value: object, message: str
+) -> None:
+    repo = repo_of(tmp_path, name)
+    path = repo.path(repo.output_ref("calexp"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"older")
+    with pytest.raises(RepoError, match=r"calexp \(exposure=0, detector=1\): " + message):
+        repo.put(value, "calexp")
+    assert path.read_bytes() == b"older"
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
+
+
+@pytest.mark.parametrize("name", ["Json", "Yaml", "Parquet", "NumpyArray", "Fits"])
+def test_damaged_file_is_told(tmp_path: Path, name: str) -> None:
+    repo = repo_of(tmp_path, name)
+    ref = repo.output_ref("calexp")
+    with pytest.raises(
+        RepoError, match=r"calexp \(.*: expected a file at .*calexp_0_1.*, found none"
+    ):
+        repo.get(ref)
+    repo.path(ref).parent.mkdir(parents=True)
+    repo.path(ref).write_bytes(b"\xff[damaged")
+    message = rf"calexp \(.*: expected storage class {name} at {repo.path(ref)}, found what cannot"
+    with pytest.raises(RepoError, match=message):
+        repo.get(ref)
+
+
+def repo_of(tmp_path: Path, storage_class: str) -> Repo:
+    """A repo whose output has another storage class."""
+    kind = DatasetType("calexp", ["exposure", "detector"], storage_class, ".img")
+    job = make_job(dataset_types=[kind, *JOB.dataset_types[1:]])
+    return Repo(job, ATTEMPT_ID, tmp_path)
+
+
+def test_versions_are_kept(repo: Repo, tmp_path: Path) -> None:
+    repo.version("calibration set", "2026-03")
+    repo.version("sextractor", "2.28.0")
+    repo.version("sextractor", "2.28.1")
+    found = json.loads((tmp_path / names.VERSIONS_FILE).read_bytes())
+    assert found == {"calibration set": "2026-03", "sextractor": "2.28.1"}
+
+
+@pytest.mark.parametrize("version", ["", "x" * 201, "a\nb", 2])
+def test_version_that_cannot_be_kept_is_refused(repo: Repo, version: str) -> None:
+    with pytest.raises(RepoError, match="of 'tool': expected two texts of 1 to 200 printable"):
+        repo.version("tool", version)
+
+
 def test_foreign_ref_is_told(repo: Repo) -> None:
     foreign = DatasetRef("x", "raw", {"exposure": 9}, RUN)
     for action in (repo.get, repo.path):
@@ -107,7 +222,7 @@ def test_foreign_ref_is_told(repo: Repo) -> None:
 
 
 def test_input_is_not_written(repo: Repo) -> None:
-    with pytest.raises(RepoError, match="raw: expected an output to write, found an input"):
+    with pytest.raises(RepoError, match=r"raw \(.*\): expected an output to write, found an input"):
         repo.put(b"x", repo.input_ref("raw"))
     assert repo.get("raw") == RAW_CONTENT
 
