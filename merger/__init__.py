@@ -43,6 +43,7 @@ module                 subject
 `registry_rows`        what the registry says about a RUN, for verify
 `registry_comparison`  deltas against the registry, for verify
 `bucket_comparison`    the registry against the objects in the bucket, for verify
+`left_objects`         objects that the registry does not name: superseded, orphaned
 `findings`             what verify tells: differences and notes
 =====================  ========================================================================
 

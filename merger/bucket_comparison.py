@@ -8,7 +8,6 @@ from pathlib import Path
 
 from merger.dataset_conflicts import Side
 from merger.findings import Finding, FindingKind
-from merger.registry_comparison import ExpectedRows
 from merger.registry_rows import RegistryRows
 from registry import names
 from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
@@ -27,10 +26,13 @@ def list_datasets(store: ObjectStore, run: str) -> dict[str, int]:
     }
 
 
-def compare_objects(
-    sizes: dict[str, int], run: str, rows: RegistryRows, expected: ExpectedRows
-) -> Iterator[Finding]:
-    """Compare datastore records with a listing, both ways."""
+def list_logs(store: ObjectStore, run: str) -> list[str]:
+    """Return the keys of all logs of a RUN."""
+    return [stored.key for stored in store.list_objects(names.log_prefix(run))]
+
+
+def compare_objects(sizes: dict[str, int], run: str, rows: RegistryRows) -> Iterator[Finding]:
+    """Find datasets whose object is missing, or has another size."""
     for side in _in_run(rows, run):
         key = str(side.object_key)
         found = sizes.get(key)
@@ -39,12 +41,6 @@ def compare_objects(
         elif side.size_bytes is not None and side.size_bytes != found:
             wanted = f"{side.size_bytes} bytes"
             yield Finding(FindingKind.OBJECT_SIZE, side.dataset_id, key, wanted, f"{found} bytes")
-    named = {side.object_key for side in rows.datasets.values()}
-    named |= {side.content["object_key"] for side in rows.lost_datasets()}
-    superseded = {key: a for a, keys in expected.superseded.items() for key in keys}
-    for key in sorted(sizes.keys() - named):
-        kind = FindingKind.SUPERSEDED_OBJECT if key in superseded else FindingKind.ORPHAN
-        yield Finding(kind, superseded.get(key), key)
 
 
 def compare_checksums(

@@ -51,6 +51,8 @@ class FindingKind(enum.StrEnum):
     """Note: an object of a successful attempt that does not count."""
     ORPHAN = "orphan"
     """Note: an object that nothing names, as an attempt leaves it that dies while uploading."""
+    ORPHAN_LOG = "orphan_log"
+    """Note: the log of an attempt that left no delta."""
 
 
 NOTES = frozenset(
@@ -59,6 +61,7 @@ NOTES = frozenset(
         FindingKind.UNFINISHED,
         FindingKind.SUPERSEDED_OBJECT,
         FindingKind.ORPHAN,
+        FindingKind.ORPHAN_LOG,
     }
 )
 """Kinds that are told, but say of no two places that they disagree."""
@@ -80,6 +83,29 @@ class Finding:
         return self.kind not in NOTES
 
 
+@dataclass(frozen=True, slots=True)
+class SupersededAttempt:
+    """A successful attempt that does not count, because a newer one of its quantum does."""
+
+    attempt_id: str
+    quantum_id: str
+    superseded_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftObject:
+    """An object in the bucket that the registry does not name; ids are None if not known."""
+
+    key: str
+    attempt_id: str | None
+    quantum_id: str | None
+    reason: str
+
+    def finding(self, kind: FindingKind) -> Finding:
+        """Return the object as a finding."""
+        return Finding(kind, self.attempt_id, self.key, None, self.reason)
+
+
 @dataclass(slots=True)
 class VerifyReport:
     """What verify looked at, and everything it found."""
@@ -90,11 +116,23 @@ class VerifyReport:
     n_datasets: int = 0
     n_objects: int = 0
     findings: list[Finding] = field(default_factory=list)
+    superseded_attempts: list[SupersededAttempt] = field(default_factory=list)
+    superseded: list[LeftObject] = field(default_factory=list)
+    """Datasets of superseded attempts."""
+    orphaned: list[LeftObject] = field(default_factory=list)
+    """Datasets and logs that no delta names."""
     wall_s: float = 0.0
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Add findings."""
         self.findings.extend(findings)
+
+    def add_left(self, kind: FindingKind, left: Iterable[LeftObject]) -> None:
+        """Add objects that the registry does not name, as findings and in their list."""
+        found = list(left)
+        into = self.superseded if kind is FindingKind.SUPERSEDED_OBJECT else self.orphaned
+        into.extend(found)
+        self.add(one.finding(kind) for one in found)
 
     @property
     def n_differences(self) -> int:

@@ -11,6 +11,7 @@ from merger.findings import Finding, FindingKind
 from merger.registry_rows import RegistryRows
 from registry import names
 from registry.attempt import AttemptStatus
+from registry.delta import Delta
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,27 @@ class Decisive:
         return self.rank[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a successful attempt made: keys of objects."""
+
+    quantum_id: str
+    keys: list[str]
+
+
 @dataclass(slots=True)
 class ExpectedRows:
-    """What the merged deltas make of the registry."""
+    """What the merged deltas make of the registry, and which ones are not merged."""
 
     quanta: dict[str, Decisive] = field(default_factory=dict)
-    superseded: dict[str, list[str]] = field(default_factory=dict)
-    """Keys of the objects of successful attempts that do not count, by attempt."""
+    superseded: dict[str, Made] = field(default_factory=dict)
+    """Merged successful attempts that do not count."""
+    waiting: dict[str, Made] = field(default_factory=dict)
+    """Successful attempts whose deltas are good and not merged."""
+    bad: set[str] = field(default_factory=set)
+    """Attempts whose deltas no merge takes."""
+    newer: set[str] = field(default_factory=set)
+    """Attempts whose deltas wait for an upgrade."""
     tried: set[str] = field(default_factory=set)
     """Quanta with any delta, merged or not."""
 
@@ -54,7 +69,21 @@ class ExpectedRows:
         loser, winner = sorted([old, new], key=lambda decisive: decisive.rank)
         self.quanta[delta.quantum_id] = winner
         if loser.is_successful:
-            self.superseded[loser.attempt_id] = [str(side.object_key) for side in loser.sides]
+            keys = [str(side.object_key) for side in loser.sides]
+            self.superseded[loser.attempt_id] = Made(delta.quantum_id, keys)
+
+    def add_waiting(self, delta: Delta) -> None:
+        """Add a good delta that the registry does not have as it is."""
+        if delta.status is AttemptStatus.SUCCESSFUL:
+            keys = [record.object_key for record in delta.rows.datastore_record]
+            self.waiting[delta.attempt_id] = Made(delta.quantum_id, keys)
+
+    def newest_successes(self) -> dict[str, str]:
+        """Return the attempt of each quantum that counts when everything is merged."""
+        newest = {q: found.attempt_id for q, found in self.quanta.items() if found.is_successful}
+        for attempt_id, made in self.waiting.items():
+            newest[made.quantum_id] = max(attempt_id, newest.get(made.quantum_id, ""))
+        return newest
 
 
 def compare_deltas(
@@ -65,9 +94,13 @@ def compare_deltas(
         yield bad_delta(bad.key, f"{bad.reason}: {bad.message}")
     for key in batch.newer:
         yield Finding(FindingKind.DELTA_NEWER_FORMAT, None, key)
-    for key in [*(bad.key for bad in batch.bad), *batch.newer]:
-        if named := names.parse_delta_key(key):
+    for keys, attempts in (
+        ([bad.key for bad in batch.bad], expected.bad),
+        (batch.newer, expected.newer),
+    ):
+        for named in filter(None, map(names.parse_delta_key, keys)):
             expected.tried.add(named[0])
+            attempts.add(named[1])
     for good in batch.good:
         expected.tried.add(good.delta.quantum_id)
         yield from _compare_delta(good, rows, expected)
@@ -85,10 +118,13 @@ def _compare_delta(
     merged = rows.ledger.get(delta.attempt_id)
     if merged is None:
         if good.key in rows.quarantine:
+            expected.bad.add(delta.attempt_id)
             yield bad_delta(good.key, ": ".join(rows.quarantine[good.key]))
         else:
+            expected.add_waiting(delta)
             yield Finding(FindingKind.DELTA_NOT_MERGED, delta.attempt_id, good.key)
     elif merged != (delta.quantum_id, good.checksum):
+        expected.add_waiting(delta)
         yield Finding(
             FindingKind.DELTA_CHANGED, delta.attempt_id, good.key, merged[1], good.checksum
         )

@@ -105,6 +105,9 @@ def verify_object(report: VerifyReport) -> dict[str, object]:
             dataclasses.asdict(finding) | {"is_difference": finding.is_difference}
             for finding in report.findings
         ],
+        "superseded_attempts": [dataclasses.asdict(one) for one in report.superseded_attempts],
+        "superseded": [dataclasses.asdict(one) for one in report.superseded],
+        "orphaned": [dataclasses.asdict(one) for one in report.orphaned],
         "wall_s": round(report.wall_s, 3),
     }
 

@@ -4,10 +4,11 @@
 import time
 from collections.abc import Collection, Iterator
 
-from merger.bucket_comparison import compare_checksums, compare_objects, list_datasets
+from merger.bucket_comparison import compare_checksums, compare_objects, list_datasets, list_logs
 from merger.central_registry import CentralRegistry
 from merger.delta_reading import list_deltas, read_batches
 from merger.findings import Finding, FindingKind, VerifyReport
+from merger.left_objects import LeftObjects
 from merger.predictions import read_predictions
 from merger.progress import Progress
 from merger.registry_comparison import (
@@ -67,15 +68,24 @@ def verify_run(
     report.add(_compare_dimensions(rows))
     report.add(compare_datasets(rows, expected))
     sizes = list_datasets(store, run)
-    report.add(compare_objects(sizes, run, rows, expected))
+    report.add(compare_objects(sizes, run, rows))
     if checksums:
         report.add(compare_checksums(store, sizes, run, rows))
+    logs = list_logs(store, run)
+    _add_left(report, LeftObjects(sizes, logs, keys, rows, expected))
     report.add(_recorded(rows, {*keys, *strangers}))
     predicted = list(predictions.quantum_ids())
     report.add(_notes(predicted, expected))
     report.n_quanta, report.n_objects = len(predicted), len(sizes)
     report.wall_s = time.monotonic() - began
     return report
+
+
+def _add_left(report: VerifyReport, left: LeftObjects) -> None:
+    report.superseded_attempts.extend(left.superseded_attempts())
+    report.add_left(FindingKind.SUPERSEDED_OBJECT, left.superseded())
+    report.add_left(FindingKind.ORPHAN, left.orphaned())
+    report.add_left(FindingKind.ORPHAN_LOG, left.orphaned_logs())
 
 
 def _compare_dimensions(rows: RegistryRows) -> Iterator[Finding]:
