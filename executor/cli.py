@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -21,11 +21,8 @@ from executor.command_options import (
     WaitOption,
 )
 from executor.exit_codes import ExitCode, code_of_signal
+from executor.submit.rerun_command import rerun
 from executor.submit.shell_command import shell
-
-if TYPE_CHECKING:
-    from executor.submit.dag import Node
-    from executor.submit.pool import SubmittedDag
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,6 +46,7 @@ def _options(
 
 
 app.command("shell")(shell)
+app.command("rerun")(rerun)
 
 
 @app.command(
@@ -142,8 +140,9 @@ def submit(
     """
     from executor.graph.yaml_graph import read_graph_file
     from executor.submit.configuration import read_submit_configuration
-    from executor.submit.dag import Node, job_url_prefix
-    from executor.submit.pool import submit_dag
+    from executor.submit.dag import job_url_prefix
+    from executor.submit.dag_report import run_on_pool
+    from executor.submit.plan import plan_of_graph
     from executor.submit.progress import error_console, progress_bar
     from executor.submit.publish import publish_graph
     from executor.submit.standings import counting_deltas
@@ -155,91 +154,12 @@ def submit(
     store = open_store(datastore, endpoint_url=configuration.s3_endpoint_url or None)
     with progress_bar(error_console(), "job files", len(found.quanta)) as bar:
         publish_graph(found, store, extend=extend, on_job=lambda: bar.advance(bar.task_ids[0]))
-    done = counting_deltas(store, found.run)
-    nodes = [
-        Node(
-            quantum.quantum_id,
-            quantum.task_label,
-            frozenset(found.parents_of(quantum)),
-            quantum.quantum_id in done,
-        )
-        for quantum in found.quanta
-    ]
-    submitted = submit_dag(nodes, found.run, datastore.rstrip("/"), configuration)
-    _report_submitted(submitted, found.run, nodes, wait, as_json)
-
-
-def _report_submitted(
-    submitted: "SubmittedDag", run: str, nodes: "list[Node]", wait: bool, as_json: bool
-) -> None:
-    from executor.submit.pool import wait_for_dag
-
-    n_done = sum(node.is_done for node in nodes)
-    code = wait_for_dag(submitted) if wait else None
-    if as_json:
-        report = {
-            "run": run,
-            "cluster": submitted.cluster,
-            "directory": str(submitted.directory),
-            "n_quanta": len(nodes),
-            "n_done_before": n_done,
-            "exit_code": code,
-        }
-        print(json.dumps(report))
-    else:
-        print(f"RUN {run}: {len(nodes)} quanta, {n_done} done before, cluster {submitted.cluster}")
-        print(f"files of the DAG: {submitted.directory}")
-        if code is not None:
-            print(f"the DAG ended with exit code {code}")
-    raise typer.Exit(code or ExitCode.SUCCESS)
-
-
-@app.command()
-def rerun(
-    run: Annotated[str, typer.Argument(help="RUN of the quantum")],
-    quantum: Annotated[str, typer.Option("--quantum", help="quantum id")],
-    datastore: DatastoreOption,
-    graph: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="graph file with the mended task; default: as published"),
-    ] = None,
-    pool: Annotated[bool, typer.Option(help="on the HTCondor pool, not on this machine")] = False,
-    config: ConfigOption = None,
-    wait: WaitOption = False,
-    endpoint_url: EndpointOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Run one quantum again, from what is in the datastore.
-
-    Example: quantum-exec rerun u/me/night1 --quantum ID --datastore s3://bucket/repo
-    """
-    from executor.graph.yaml_graph import read_graph_file
-    from executor.submit.configuration import read_submit_configuration
-    from executor.submit.dag import Node
-    from executor.submit.pool import submit_dag
-    from executor.submit.rerun import job_to_rerun, rerun_locally
-    from transfer_plugins.object_store import open_store
-
-    configuration = read_submit_configuration(config).with_endpoint(endpoint_url)
-    store = open_store(datastore, endpoint_url=configuration.s3_endpoint_url or None)
-    mended = None if graph is None else read_graph_file(graph, run=run)
-    job = job_to_rerun(store, run, quantum, mended)
-    if pool:
-        nodes = [Node.of_job(job)]
-        submitted = submit_dag(nodes, run, datastore.rstrip("/"), configuration)
-        _report_submitted(submitted, run, nodes, wait, as_json)
-    python_path = Path.cwd() if graph is None else graph.parent.resolve()
-    end = rerun_locally(job, store, python_path=python_path)
-    attempt = end.delta.attempt_id if end.delta else None
-    status = end.delta.status if end.delta else None
-    if as_json:
-        report = {"run": run, "quantum_id": quantum, "attempt_id": attempt, "status": status}
-        print(json.dumps({**report, "exit_code": end.exit_code, "error": end.error}))
-    else:
-        print(f"quantum {quantum}: attempt {attempt} is {status or 'not committed'}")
-        if end.error:
-            print(end.error, file=sys.stderr)
-    raise typer.Exit(end.exit_code)
+    plan = plan_of_graph(found, store)
+    done = counting_deltas(store, found.run, plan.quanta, plan.rule_of)
+    resources = {label: task.resources for label, task in found.tasks.items()}
+    end = run_on_pool(plan, done, datastore, configuration, wait=wait, resources=resources)
+    print(json.dumps(end.as_dict()) if as_json else "\n".join(end.lines()))
+    raise typer.Exit(end.exit_code or ExitCode.SUCCESS)
 
 
 @app.command()

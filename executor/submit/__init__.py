@@ -13,7 +13,18 @@ module               subject
 `configuration`      the submit configuration, with the keys that BPS users know
 `dag`                the files of a DAG: one job per quantum, ``registry-merge`` at the end
 `pool`               handing a DAG to HTCondor; the only module that imports htcondor2
-`rerun`              one quantum again, from what is in the datastore
+`dag_report`         a plan on the pool, and what is told of it
+`bucket_run`         a RUN as the datastore alone tells it
+`rerun`              which quanta are run again, and the plan that runs them
+`scratch_run`        the same quanta in a scratch RUN, with the inputs as they were read
+`replacement`        new attempts in the place of successful ones
+`rerun_command`      ``quantum-exec rerun``
+`rerun_report`       what a rerun did
+`output_comparison`  outputs of two attempts: are they the same, and if not, what differs
+`fits_comparison`    … of FITS files
+`table_comparison`   … of Parquet tables
+`array_comparison`   … of NumPy arrays
+`document_comparison`  … of JSON and YAML documents
 `shell`              a quantum's sandbox opened again, with what an attempt read
 `shell_script`       ``run-task``, the script in it
 `shell_findings`     what was done in it

@@ -4,6 +4,7 @@
 ``configs/submit.yaml`` shows all of it with comments.
 """
 
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Annotated
 import msgspec
 
 from registry.errors import QuantumExecError
+from registry.job import ResourceRequest
 
 
 class ConfigurationError(QuantumExecError, ValueError):
@@ -72,14 +74,14 @@ class SubmitConfiguration(
     pipetask: dict[str, Requests] = {}
     """Requests of single task labels."""
 
-    def requests_of(self, task_label: str) -> Requests:
-        """The requests of a task label, with what it does not set taken from the top level."""
+    def requests_of(self, task_label: str, resources: ResourceRequest | None = None) -> Requests:
+        """The requests of a task label: its own, else those of the graph, else the top level's."""
+        found = {name: getattr(self, name) for name in Requests.__struct_fields__}
         own = self.pipetask.get(task_label, Requests())
-        set_by_task = {
-            n: v for n in Requests.__struct_fields__ if (v := getattr(own, n)) is not None
-        }
-        top = {name: getattr(self, name) for name in Requests.__struct_fields__}
-        return Requests(**{**top, **set_by_task})
+        for level in (_requests_of_graph(resources or ResourceRequest()), own):
+            values = {name: getattr(level, name) for name in Requests.__struct_fields__}
+            found.update({name: value for name, value in values.items() if value is not None})
+        return Requests(**found)
 
     def with_endpoint(self, endpoint_url: str | None) -> "SubmitConfiguration":
         """The same with another address of the S3 service, if one is given."""
@@ -94,6 +96,19 @@ class SubmitConfiguration(
     def merge_command(self) -> str:
         """Absolute path of ``registry-merge`` on the access point."""
         return self.merge_executable or _beside_us("registry-merge")
+
+
+def _requests_of_graph(resources: ResourceRequest) -> Requests:
+    """What a graph asks for, in what HTCondor takes: whole cores and whole MiB."""
+
+    def whole(value: float | None) -> int | None:
+        return None if value is None else max(1, math.ceil(value))
+
+    return Requests(
+        request_cpus=whole(resources.cpus),
+        request_memory=whole(resources.memory_mib),
+        request_disk=whole(resources.scratch_mib),
+    )
 
 
 def _beside_us(name: str) -> str:

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from executor.submit.configuration import ConfigurationError, SubmitConfiguration
+from executor.submit.configuration import ConfigurationError, Requests, SubmitConfiguration
 from registry import names
-from registry.job import Job
+from registry.job import ResourceRequest
 from transfer_plugins.plugin_protocol import DEADLINE_ATTRIBUTE, ENDPOINT_ATTRIBUTE, JOB_SCHEME
 
 DAG_FILE = "run.dag"
@@ -46,11 +46,6 @@ class Node:
         """Name of the node: task label and quantum id, for people who read DAGMan's files."""
         return f"{self.task_label}_{self.quantum_id}"
 
-    @staticmethod
-    def of_job(job: Job) -> "Node":
-        """The node of one quantum that is run again, alone."""
-        return Node(job.quantum_id, job.task_label)
-
 
 def write_dag(
     directory: Path,
@@ -59,8 +54,16 @@ def write_dag(
     datastore: str,
     configuration: SubmitConfiguration,
     environment: Mapping[str, str] = os.environ,
+    resources: Mapping[str, ResourceRequest] | None = None,
 ) -> Path:
     """Write a DAG and its submit files into an empty directory; returns the path of the DAG.
+
+    Parameters
+    ----------
+    environment
+        Where the merge's addresses of files and services are taken from.
+    resources
+        What the tasks of the graph ask for, by task label.
 
     Raises
     ------
@@ -70,7 +73,8 @@ def write_dag(
     job_url = job_url_prefix(datastore, run)
     labels = sorted({node.task_label for node in nodes})
     for label in labels:
-        text = quantum_submit_file(label, run, datastore, job_url, configuration)
+        requests = configuration.requests_of(label, (resources or {}).get(label))
+        text = quantum_submit_file(label, run, datastore, job_url, configuration, requests)
         (directory / _submit_file(label)).write_text(text)
     merge = merge_submit_file(run, datastore, configuration, environment)
     (directory / "merge.sub").write_text(merge)
@@ -134,14 +138,18 @@ DAGMAN_MAX_SUBMITS_PER_INTERVAL = 100
 
 
 def quantum_submit_file(
-    label: str, run: str, datastore: str, job_url: str, configuration: SubmitConfiguration
+    label: str,
+    run: str,
+    datastore: str,
+    job_url: str,
+    configuration: SubmitConfiguration,
+    requests: Requests,
 ) -> str:
     """Return the submit description that all quanta of a task label share.
 
     One marker URL comes in and one goes out; HTCondor itself moves nothing else. Standard output
     and error are not asked for: the log of the task goes to S3.
     """
-    requests = configuration.requests_of(label)
     endpoint = configuration.s3_endpoint_url
     lines = {
         "universe": "vanilla",

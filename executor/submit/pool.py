@@ -4,7 +4,7 @@
 import datetime
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from executor.submit.dag import (
     write_dag,
 )
 from registry.errors import QuantumExecError
+from registry.job import ResourceRequest
 from registry.names import CONTROL
 
 _JOB_REMOVED = 3
@@ -46,7 +47,11 @@ class SubmittedDag:
 
 
 def submit_dag(
-    nodes: list[Node], run: str, datastore: str, configuration: SubmitConfiguration
+    nodes: list[Node],
+    run: str,
+    datastore: str,
+    configuration: SubmitConfiguration,
+    resources: Mapping[str, ResourceRequest] | None = None,
 ) -> SubmittedDag:
     """Write a DAG into a directory of its own and submit it, unless one of this RUN is queued.
 
@@ -76,7 +81,7 @@ def submit_dag(
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         directory = root / stamp
         directory.mkdir()
-        dag = write_dag(directory, nodes, run, datastore, configuration)
+        dag = write_dag(directory, nodes, run, datastore, configuration, resources=resources)
         return SubmittedDag(_submit(dag, run, datastore, configuration), directory)
 
 

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One quantum again, alone, from what is in the datastore."""
+"""Quanta again, from what is in the datastore: which are meant, and the plan that runs them."""
 
-from pathlib import Path
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 
 from executor.graph.quantum_graph import Graph
-from executor.submit.local_attempt import AttemptEnd, Children, attempt_locally
-from executor.submit.local_runner import passing_on_signals, scratch_directory
+from executor.graph.selection import Selection, SelectionError
+from executor.submit.bucket_run import BucketRun
+from executor.submit.plan import Plan, labels_of
+from executor.submit.publish import OtherGraphError
 from registry import names
 from registry.errors import QuantumExecError
-from registry.job import Job, read_job, write_job
+from registry.job import Job, write_job
 from registry.model import format_data_id
-from transfer_plugins.deltas import standing_of
+from transfer_plugins.concurrency import map_concurrently
 from transfer_plugins.object_store import ObjectStore
+
+JobOf = Callable[[str], Job]
 
 
 class AlreadySuccessfulError(QuantumExecError):
@@ -20,49 +25,127 @@ class AlreadySuccessfulError(QuantumExecError):
     error_type = "already_successful"
 
 
-def job_to_rerun(store: ObjectStore, run: str, quantum_id: str, graph: Graph | None = None) -> Job:
-    """Return the job of a quantum that has no successful attempt.
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for: quanta by id, task label and data ID; of these perhaps only failed ones,
+    and with them perhaps all that depends on them.
+    """
 
-    Parameters
-    ----------
-    graph
-        The graph with the mended task; its job replaces the one in the datastore. Without it the
-        job runs as it was published.
+    selection: Selection = field(default_factory=Selection)
+    only_failed: bool = False
+    downstream: bool = False
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A plan for quanta that are run again.
+
+    ``n_left_out`` were selected and are successful already. ``replaced`` are the attempts that are
+    to count no longer, by quantum id. ``originals`` are the quanta of the RUN of which those of the
+    plan, in a scratch RUN, are the repetition.
+    """
+
+    plan: Plan
+    n_left_out: int = 0
+    replaced: dict[str, str] = field(default_factory=dict)
+    originals: dict[str, str] = field(default_factory=dict)
+
+
+def select(bucket: BucketRun, wanted: Wanted) -> list[str]:
+    """Return the ids of the quanta that are meant.
+
+    Raises
+    ------
+    SelectionError
+        If an id is unknown, or nothing is selected.
+    """
+    selection = wanted.selection
+    unknown = sorted(selection.quantum_ids - bucket.quanta.keys())
+    if unknown:
+        raise SelectionError(
+            f"RUN {bucket.run!r} in {bucket.store.uri}: expected quantum {', '.join(unknown)}, "
+            f"found none of this id among {len(bucket.quanta)} quanta"
+        )
+    found = [
+        q.quantum_id
+        for q in bucket.quanta.values()
+        if selection.takes(q.quantum_id, q.task_label, q.data_id)
+    ]
+    if wanted.only_failed:
+        tried = [quantum_id for quantum_id in found if quantum_id in bucket.delta_keys]
+        standings = bucket.standings(tried)
+        found = [quantum_id for quantum_id in tried if standings[quantum_id].counting is None]
+    if not found:
+        kind = "failed quanta" if wanted.only_failed else "quanta"
+        raise SelectionError(
+            f"RUN {bucket.run!r} in {bucket.store.uri}: expected {kind} of this selection, found "
+            f"none among {len(bucket.quanta)} quanta of the tasks {labels_of(bucket.quanta)}"
+        )
+    return bucket.with_downstream(found) if wanted.downstream else found
+
+
+def job_source(bucket: BucketRun, mended: Graph | None) -> JobOf:
+    """Return the function that gives the job of a quantum: as published, or of a mended graph.
+
+    Raises
+    ------
+    OtherGraphError
+        If the mended graph is none of those that the RUN belongs to: what its quanta made could
+        not be merged.
+    """
+    if mended is None:
+        return bucket.job_of
+    if mended.graph_id not in bucket.records:
+        raise OtherGraphError(
+            f"RUN {bucket.run!r} in {bucket.store.uri}: expected a graph with the quanta and "
+            f"datasets of {', '.join(sorted(bucket.records))}, found {mended.graph_id} "
+            f"({mended.name}); only tasks can be mended, for other quanta use run-local or submit "
+            "with --extend"
+        )
+    graph = mended
+
+    def job_of(quantum_id: str) -> Job:
+        if quantum_id not in graph.by_id:
+            raise QuantumExecError(
+                f"graph {graph.name!r}: expected quantum {quantum_id}, found none"
+            )
+        return graph.job_of(graph.by_id[quantum_id])
+
+    return job_of
+
+
+def plan_unsuccessful(bucket: BucketRun, quantum_ids: list[str], job_of: JobOf) -> Rerun:
+    """Plan those of some quanta that have no successful attempt.
 
     Raises
     ------
     AlreadySuccessfulError
-        If it succeeded already.
-    QuantumExecError
-        If the RUN or the graph has no such quantum.
+        If one quantum was meant and it has.
     """
-    job = _job_of(store, run, quantum_id) if graph is None else _mended(graph, quantum_id)
-    counting = standing_of(store, run, quantum_id).counting
-    if counting:
+    standings = bucket.standings(quantum_ids)
+    left = [q for q in quantum_ids if standings[q].counting is None]
+    counting = standings[quantum_ids[0]].counting
+    if len(quantum_ids) == 1 and counting:
+        quantum = bucket.quanta[quantum_ids[0]]
         raise AlreadySuccessfulError(
-            f"quantum {quantum_id} ({job.task_label}, {format_data_id(job.data_id)}): attempt "
-            f"{counting.attempt_id} of {counting.finished} was successful"
+            f"quantum {quantum.quantum_id} ({quantum.task_label}, "
+            f"{format_data_id(quantum.data_id)}): attempt {counting.attempt_id} of "
+            f"{counting.finished} was successful; --into runs it again beside it, --replace in "
+            "its place"
         )
-    if graph is not None:
-        store.put(names.job_key(run, quantum_id), write_job(job))
-    return job
+    return Rerun(plan_of_bucket(bucket, left, job_of), len(quantum_ids) - len(left))
 
 
-def _job_of(store: ObjectStore, run: str, quantum_id: str) -> Job:
-    key = names.job_key(run, quantum_id)
-    return read_job(store.get(key), f"job file {store.uri}/{key}")
+def plan_of_bucket(bucket: BucketRun, quantum_ids: Collection[str], job_of: JobOf) -> Plan:
+    """The plan of some quanta of a RUN."""
+    quanta = {quantum_id: bucket.quanta[quantum_id] for quantum_id in quantum_ids}
+    return Plan(bucket.run, quanta, job_of, bucket.rule_of, labels_of(quanta))
 
 
-def _mended(graph: Graph, quantum_id: str) -> Job:
-    if quantum_id not in graph.by_id:
-        raise QuantumExecError(f"graph {graph.name!r}: expected quantum {quantum_id}, found none")
-    return graph.job_of(graph.by_id[quantum_id])
+def publish_jobs(store: ObjectStore, plan: Plan) -> None:
+    """Write the job files of a plan again, for workers and for the next rerun."""
 
+    def put(quantum_id: str) -> None:
+        store.put(names.job_key(plan.run, quantum_id), write_job(plan.job_of(quantum_id)))
 
-def rerun_locally(
-    job: Job, store: ObjectStore, *, scratch: Path | None = None, python_path: Path | None = None
-) -> AttemptEnd:
-    """Make a new attempt on this machine; a signal ends it as aborted."""
-    children = Children()
-    with scratch_directory(scratch) as directory, passing_on_signals(children):
-        return attempt_locally(job, store, directory, children, python_path=python_path)
+    map_concurrently(put, plan.quanta)

@@ -93,7 +93,7 @@ def job_ids(graph_run: GraphRun) -> list[str]:
 def test_unknown_quantum_is_told(graph_run: GraphRun, options: list[str]) -> None:
     unknown = derived_id("unknown")
     done = rerun(graph_run, "--quantum", unknown, *options)
-    assert done.returncode == ExitCode.FAILED
+    assert done.returncode == ExitCode.USAGE
     assert unknown in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -8,7 +8,7 @@ import pytest
 
 from executor.submit.configuration import ConfigurationError, SubmitConfiguration
 from executor.submit.dag import Node, job_url_prefix, write_dag
-from tests.samples import RUN, make_job
+from tests.samples import RUN
 
 DATASTORE = "s3://bucket/repo"
 CONFIGURATION = SubmitConfiguration(
@@ -121,8 +121,3 @@ def test_datastore_must_be_in_s3(datastore: str) -> None:
 def test_what_a_submit_file_would_read_otherwise_is_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(ConfigurationError, match="worker executable: expected no white space"):
         files(tmp_path, SubmitConfiguration(worker_executable=path))
-
-
-def test_rerun_is_one_node_without_parents() -> None:
-    job = make_job()
-    assert Node.of_job(job) == Node(job.quantum_id, "calibrate")

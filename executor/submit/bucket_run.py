@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A RUN as the datastore alone tells it: its predicted quanta, their jobs and how they stand."""
+
+import logging
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import PurePosixPath
+
+from executor.submit.standings import delta_keys, standings_among
+from registry import names
+from registry.delta import Delta, read_delta
+from registry.errors import FormatError, QuantumExecError
+from registry.graph_record import (
+    GraphRecord,
+    PredictedQuantum,
+    predicted_quanta_lines,
+    read_graph_record,
+    read_predicted_quanta,
+)
+from registry.job import Job, read_job
+from registry.prediction import UnpredictedDeltaError, check_predicted
+from transfer_plugins.concurrency import map_concurrently
+from transfer_plugins.deltas import IsTrusted, Standing
+from transfer_plugins.object_store import ObjectStore
+
+_log = logging.getLogger(__name__)
+
+
+class RunNotFoundError(QuantumExecError):
+    """The datastore has no graph record of the RUN; check the names of both."""
+
+    error_type = "run_not_found"
+
+
+@dataclass(frozen=True)
+class BucketRun:
+    """What the datastore held of a RUN when it was read; jobs are read when they are wanted."""
+
+    store: ObjectStore
+    run: str
+    records: dict[str, GraphRecord]
+    """By graph id; more than one if the RUN was extended."""
+    quanta: dict[str, PredictedQuantum]
+    delta_keys: dict[str, list[str]]
+
+    def job_of(self, quantum_id: str) -> Job:
+        """The job as it was published; raises `TransferError` or `FormatError`."""
+        key = names.job_key(self.run, quantum_id)
+        return read_job(self.store.get(key), f"job file {self.store.uri}/{key}")
+
+    @cached_property
+    def _dataset_types(self) -> frozenset[str]:
+        return frozenset(t.name for record in self.records.values() for t in record.dataset_types)
+
+    def rule_of(self, quantum_id: str) -> IsTrusted:
+        """The rule by which deltas of a quantum count."""
+        quantum = self.quanta[quantum_id]
+
+        def is_trusted(delta: Delta) -> bool:
+            key = names.delta_key(self.run, quantum_id, delta.attempt_id)
+            try:
+                check_predicted(
+                    delta,
+                    key,
+                    task_label=quantum.task_label,
+                    data_id=quantum.data_id,
+                    outputs=quantum.outputs,
+                    dataset_types=self._dataset_types,
+                )
+            except UnpredictedDeltaError as error:
+                _log.warning("%s; it does not count", error)
+                return False
+            return delta.graph_id in self.records
+
+        return is_trusted
+
+    def standings(self, quantum_ids: Iterable[str]) -> dict[str, Standing]:
+        """How some quanta stood; their deltas are read for it."""
+        return standings_among(self.store, self.delta_keys, quantum_ids, self.rule_of)
+
+    def newest_delta(self, quantum_id: str) -> Delta | None:
+        """The newest delta of a quantum that can be read, whatever its status."""
+        for key in sorted(self.delta_keys.get(quantum_id, []), reverse=True):
+            try:
+                return read_delta(self.store.get(key), key)
+            except FormatError as error:
+                _log.warning("%s", error)
+        return None
+
+    @cached_property
+    def _children(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for quantum in self.quanta.values():
+            for parent in quantum.parents:
+                found.setdefault(parent, []).append(quantum.quantum_id)
+        return found
+
+    def children_of(self, quantum_ids: Iterable[str]) -> list[str]:
+        """Ids of the quanta that read outputs of some others, each once."""
+        return list(dict.fromkeys(c for q in quantum_ids for c in self._children.get(q, [])))
+
+    def with_downstream(self, quantum_ids: Collection[str]) -> list[str]:
+        """Some quanta and all that depend on them, directly or through others."""
+        found = dict.fromkeys(quantum_ids)
+        waiting = list(quantum_ids)
+        while waiting:
+            new = [c for c in self._children.get(waiting.pop(), []) if c not in found]
+            found.update(dict.fromkeys(new))
+            waiting += new
+        return list(found)
+
+
+def read_bucket_run(store: ObjectStore, run: str) -> BucketRun:
+    """Read what the datastore has of a RUN.
+
+    Raises
+    ------
+    RunNotFoundError
+        If there is no graph record.
+    registry.errors.FormatError
+        If one is damaged or of a newer release.
+    transfer_plugins.object_store.TransferError
+    """
+    names.check_run(run)
+    prefix = names.graph_prefix(run)
+    records: dict[str, GraphRecord] = {}
+    quanta: dict[str, PredictedQuantum] = {}
+    for stored in store.list_objects(prefix):
+        if PurePosixPath(stored.key).suffix == ".json":
+            record = read_graph_record(store.get(stored.key), f"graph record {stored.key!r}")
+            records[record.graph_id] = record
+            for quantum in _read_quanta(store, run, record.graph_id):
+                quanta[quantum.quantum_id] = _joined(quanta.get(quantum.quantum_id), quantum)
+    if not records:
+        raise RunNotFoundError(
+            f"RUN {run!r}: expected a graph record below {store.uri}/{prefix}, found none; "
+            "check the names of datastore and RUN"
+        )
+    return BucketRun(store, run, records, quanta, delta_keys(store, run))
+
+
+def _joined(known: PredictedQuantum | None, found: PredictedQuantum) -> PredictedQuantum:
+    """A quantum that two graphs of a RUN have may make what either predicts."""
+    if known is None:
+        return found
+    return replace(
+        found,
+        outputs=list(dict.fromkeys([*known.outputs, *found.outputs])),
+        parents=list(dict.fromkeys([*known.parents, *found.parents])),
+    )
+
+
+def _read_quanta(store: ObjectStore, run: str, graph_id: str) -> list[PredictedQuantum]:
+    key = names.predicted_quanta_key(run, graph_id)
+    content, what = store.get(key), f"predicted quanta {key!r}"
+    quanta = list(read_predicted_quanta(content, what))
+    lines = predicted_quanta_lines(content, what)
+    # Releases before 0.2 wrote no parents: there only the jobs tell who reads of whom.
+    if lines and b'"parents":' not in lines[0]:
+        return map_concurrently(lambda quantum: _with_parents(store, run, quantum), quanta)
+    return quanta
+
+
+def _with_parents(store: ObjectStore, run: str, quantum: PredictedQuantum) -> PredictedQuantum:
+    key = names.job_key(run, quantum.quantum_id)
+    job = read_job(store.get(key), f"job file {store.uri}/{key}")
+    parents = {i.producer for i in job.inputs if i.producer and i.run == run}
+    return replace(quantum, parents=sorted(parents))
