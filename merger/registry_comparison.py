@@ -8,7 +8,7 @@ from merger.dataset_conflicts import Side, sides_of
 from merger.delta_checks import GoodDelta
 from merger.delta_reading import ReadDeltas
 from merger.findings import Finding, FindingKind
-from merger.registry_rows import RegistryRows
+from merger.registry_rows import AttemptFacts, RegistryRows
 from registry import names
 from registry.attempt import AttemptStatus
 from registry.delta import Delta
@@ -134,24 +134,13 @@ def _compare_delta(
 
 
 def _compare_attempt(good: GoodDelta, rows: RegistryRows) -> Iterator[Finding]:
-    delta = good.delta
-    n_dimensions = len(delta.rows.dimension_record)
-    if delta.status is not AttemptStatus.SUCCESSFUL:
-        n_dimensions = 0
-    wanted = (delta.status.value, len(delta.inputs), len(delta.rows.metric), n_dimensions)
-    found = rows.attempts.get(delta.attempt_id)
-    if found is None or (found[0], *found[2:]) != wanted:
-        yield Finding(
-            FindingKind.ATTEMPT_DIFFERS,
-            delta.attempt_id,
-            good.key,
-            _describe_attempt(*wanted),
-            "no row" if found is None else _describe_attempt(found[0], *found[2:]),
-        )
-
-
-def _describe_attempt(status: str, n_inputs: int, n_metrics: int, n_dimensions: int) -> str:
-    return f"{status}, {n_inputs} inputs, {n_metrics} metrics, {n_dimensions} dimension records"
+    attempt_id, wanted = good.delta.attempt_id, AttemptFacts.of_delta(good.delta)
+    found = rows.attempts.get(attempt_id)
+    if found is None:
+        yield Finding(FindingKind.ATTEMPT_DIFFERS, attempt_id, good.key, wanted.status, "no row")
+    elif found[1] != wanted:
+        texts = wanted.differences(found[1])
+        yield Finding(FindingKind.ATTEMPT_DIFFERS, attempt_id, good.key, *texts)
 
 
 def compare_ledger(rows: RegistryRows, by_attempt: dict[str, str]) -> Iterator[Finding]:
@@ -172,7 +161,7 @@ def compare_quanta(rows: RegistryRows, expected: ExpectedRows) -> Iterator[Findi
             wanted_text = f"{wanted[0]}, attempt {wanted[1]}"
             yield Finding(FindingKind.QUANTUM_DIFFERS, quantum_id, None, wanted_text, shown)
     merged_quanta = {decisive.attempt_id for decisive in expected.quanta.values()}
-    for attempt_id, (_, superseded, *_) in rows.attempts.items():
+    for attempt_id, (superseded, _) in rows.attempts.items():
         is_known = attempt_id in merged_quanta or attempt_id in expected.superseded
         if is_known and superseded is not (attempt_id in expected.superseded):
             yield Finding(

@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the central registry says about one RUN, read in one snapshot for verify."""
 
+import functools
+import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+import msgspec
 from psycopg import Cursor
 
 from merger import verify_statements as statements
 from merger.dataset_conflicts import Side, side_from_row
+from merger.structs import Decoder
+from registry.attempt import AttemptStatus
+from registry.delta import Delta
+from registry.job import ResourceRequest
+
+_requested = Decoder(ResourceRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,45 @@ class RecordedSide:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptFacts:
+    """What verify compares of an attempt: some of its row, and how many rows belong to it."""
+
+    status: str
+    no_work: bool
+    n_inputs: int
+    n_metrics: int
+    n_dimension_records: int
+    read_bytes: int | None
+    write_bytes: int | None
+    scratch_bytes: int | None
+    requested: object
+    versions: object
+
+    @classmethod
+    def of_delta(cls, delta: Delta) -> "AttemptFacts":
+        """Return what a merged delta makes of them."""
+        is_successful = delta.status is AttemptStatus.SUCCESSFUL
+        use = delta.resources
+        return cls(
+            delta.status.value,
+            delta.no_work,
+            len(delta.inputs),
+            len(delta.rows.metric),
+            len(delta.rows.dimension_record) if is_successful else 0,
+            *(use.read_bytes, use.write_bytes, use.scratch_bytes),
+            *(delta.requested, delta.versions),
+        )
+
+    def differences(self, other: "AttemptFacts") -> tuple[str, str]:
+        """Return the facts in which the other ones differ, here and there."""
+        names = [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
+        here, there = (
+            ", ".join(f"{name} {getattr(side, name)!r}" for name in names) for side in (self, other)
+        )
+        return here, there
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryRows:
     """Rows of one RUN by id."""
 
@@ -30,8 +78,8 @@ class RegistryRows:
     """Quantum and checksum of the delta, by attempt."""
     quanta: dict[str, tuple[str, str]]
     """Status and attempt that counts."""
-    attempts: dict[str, tuple[str, bool, int, int, int]]
-    """Status, superseded, and numbers of inputs, metrics and dimension records."""
+    attempts: dict[str, tuple[bool, AttemptFacts]]
+    """Whether superseded, and the rest."""
     dimensions: list[tuple[str, dict[str, Any], str, str | None]]
     """Dimension, data ID, record as brought and as it is, of those that are not as brought."""
     datasets: dict[str, Side]
@@ -54,7 +102,10 @@ def read_rows(cursor: Cursor, run: str) -> RegistryRows:
             row[0]: side_from_row(row) for row in cursor.execute(statements.READ_DATASETS, (run,))
         },
         quanta=_by_id(cursor, statements.READ_QUANTA, run),
-        attempts=_by_id(cursor, statements.READ_ATTEMPTS, run),
+        attempts={
+            row[0]: (row[1], _attempt_facts(row[2:]))
+            for row in cursor.execute(statements.READ_ATTEMPTS, (run,))
+        },
         conflicts=_read_conflicts(cursor, run, ledger),
         quarantine=_by_id(cursor, statements.READ_QUARANTINED, run),
     )
@@ -62,6 +113,25 @@ def read_rows(cursor: Cursor, run: str) -> RegistryRows:
 
 def _by_id(cursor: Cursor, statement: str, run: str) -> dict[str, Any]:
     return {row[0]: row[1:] for row in cursor.execute(statement.encode(), (run,))}
+
+
+def _attempt_facts(row: Any) -> AttemptFacts:
+    return AttemptFacts(*row[:-2], _read_requested(row[-2]), _read(row[-1]))
+
+
+# A RUN has few of both, and each may stand in the rows of thousands of attempts.
+@functools.lru_cache(maxsize=1024)
+def _read_requested(text: str | None) -> object:
+    try:
+        # As numbers that a delta may have: jsonb has 1e300 as a whole number of 301 digits.
+        return None if text is None else _requested.decode(text.encode())
+    except msgspec.DecodeError:
+        return json.loads(text or "null")
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(text: str | None) -> object:
+    return {} if text is None else json.loads(text)
 
 
 def _read_conflicts(cursor: Cursor, run: str, ledger: Collection[str]) -> list[RecordedSide]:

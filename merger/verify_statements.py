@@ -13,8 +13,9 @@ READ_QUANTA = "SELECT quantum_id::text, status, attempt_id::text FROM quantum WH
 
 # Attempts of a RUN, with the numbers of rows that belong to each.
 READ_ATTEMPTS = """
-SELECT a.attempt_id::text, a.status, a.superseded,
-    coalesce(i.n, 0), coalesce(m.n, 0), coalesce(d.n, 0)
+SELECT a.attempt_id::text, a.superseded, a.status, a.no_work,
+    coalesce(i.n, 0), coalesce(m.n, 0), coalesce(d.n, 0),
+    a.read_bytes, a.write_bytes, a.scratch_bytes, a.requested::text, a.versions::text
 FROM merged_attempt l JOIN attempt a USING (attempt_id)
 LEFT JOIN (SELECT attempt_id, count(*) AS n FROM quantum_input GROUP BY 1) i USING (attempt_id)
 LEFT JOIN (SELECT attempt_id, count(*) AS n FROM metric GROUP BY 1) m USING (attempt_id)

@@ -96,6 +96,24 @@ CHANGES: list[tuple[FindingKind, Change]] = [
     ),
     (FindingKind.ATTEMPT_DIFFERS, sql(f"DELETE FROM metric WHERE attempt_id = '{attempt(1)}'")),
     (FindingKind.ATTEMPT_DIFFERS, sql("DELETE FROM dimension_source")),
+    *(
+        (
+            FindingKind.ATTEMPT_DIFFERS,
+            sql(f"UPDATE attempt SET {change} WHERE attempt_id = '{attempt(1)}'"),
+        )
+        for change in (
+            "no_work = true",
+            "read_bytes = read_bytes + 1",
+            "write_bytes = NULL",
+            "scratch_bytes = 0",
+            "requested = NULL",
+            "requested = '[1]'",
+            "versions = '\"3\"'",
+            "requested = jsonb_set(requested, '{cpus}', '5')",
+            "versions = NULL",
+            'versions = versions || \'{"numpy": "2"}\'',
+        )
+    ),
     (FindingKind.ATTEMPT_DIFFERS, sql(f"DELETE FROM attempt WHERE attempt_id = '{attempt(1)}'")),
     (FindingKind.DIMENSION_DIFFERS, sql("DELETE FROM dimension_record")),
     (FindingKind.DIMENSION_DIFFERS, sql("UPDATE dimension_record SET record = '{}'")),
