@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Direct mode: the task reads and writes in the datastore itself; only the registry is local."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+from executor.outputs import check_kind, missing_output
 from executor.storage_classes import StorageClass
 from executor.task_datasets import TaskDatasets, extensions_of, temporary
 from registry import names, staging
 from registry.errors import QuantumExecError
-from registry.job import Job
+from registry.job import Job, PredictedOutput
 from transfer_plugins.checksums import checksum_of_bytes, checksum_of_file
+from transfer_plugins.concurrency import map_concurrently
 from transfer_plugins.object_store import (
     ChecksumMismatchError,
     DirectoryObjectStore,
+    ObjectNotFoundError,
     open_store,
 )
 
@@ -36,6 +40,7 @@ class DirectDatasets(TaskDatasets):
     """
 
     def __init__(self, job: Job, report: staging.StageInReport, sandbox: Path) -> None:
+        self._outputs = job.outputs
         self.store = open_store(report.datastore or "", endpoint_url=report.endpoint_url)
         self._sandbox = sandbox
         self._inputs = {read.dataset_id: read for read in report.inputs}
@@ -102,3 +107,64 @@ class DirectDatasets(TaskDatasets):
         with temporary(self._sandbox, extension) as part:
             storage.write(value, part)
             self.store.upload(part, key, checksum_of_file(part))
+
+    def prepare_outputs(self) -> None:
+        """Make the directories of the outputs; what an earlier try of this attempt left is removed.
+
+        In S3 there are no directories, and to delete may not be allowed.
+        """
+        if isinstance(self.store, DirectoryObjectStore):
+            for output in self._outputs:
+                path = self.path(output.dataset_id)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.is_symlink() or path.is_file():
+                    path.unlink()
+
+    def measure_outputs(self, *, may_be_missing: bool) -> list[staging.StageOutFile | None]:
+        """Measure all outputs where they lie; None for one that is not there and need not be.
+
+        Raises
+        ------
+        OutputError
+            If a required output is missing, or one is a directory, a link or a special file.
+        TransferError
+            If the datastore cannot be asked.
+        """
+        return map_concurrently(lambda o: self._measure(o, may_be_missing), self._outputs)
+
+    def _measure(
+        self, output: PredictedOutput, may_be_missing: bool
+    ) -> staging.StageOutFile | None:
+        key, where = self._keys[output.dataset_id], self.location(output.dataset_id)
+        try:
+            if isinstance(self.store, DirectoryObjectStore):
+                size, checksum = _measure_file(output, where, self.store)
+            else:
+                head = self.store.head(key)
+                size, checksum = head.size_bytes, head.checksum or ""
+                if head.checksum is None:
+                    size, checksum = self.store.measure(key)
+        except (ObjectNotFoundError, FileNotFoundError, NotADirectoryError) as error:
+            if output.optional or may_be_missing:
+                return None
+            raise missing_output(output, where) from error
+        return staging.StageOutFile(key, key, size, checksum, 0)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What leads a command of the task to the datastore, beside the credentials it has."""
+        endpoint_url = self.store.endpoint_url
+        return {"AWS_ENDPOINT_URL": endpoint_url} if endpoint_url else {}
+
+
+def _measure_file(
+    output: PredictedOutput, where: str, store: DirectoryObjectStore
+) -> tuple[int, str]:
+    """Size and checksum of a file that the task wrote into the datastore, now on its disk."""
+    path = Path(where)
+    status = os.lstat(path)
+    check_kind(output, where, status, path, store.root)
+    with path.open("rb") as file:
+        # The delta must not outlive a power cut that its outputs do not.
+        os.fsync(file.fileno())
+    return status.st_size, checksum_of_file(path)

@@ -6,6 +6,7 @@ import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from executor import private_registry
 from registry import names
@@ -15,6 +16,9 @@ from registry.model import format_data_id
 from registry.staging import StageOutFile
 from registry.typed_json import canonical
 from transfer_plugins.checksums import checksum_of_file
+
+if TYPE_CHECKING:
+    from executor.direct_data import DirectDatasets
 
 _SHOWN = 5
 
@@ -26,7 +30,12 @@ class OutputError(QuantumExecError):
 
 
 def record_outputs(
-    job: Job, attempt_id: str, sandbox: Path, *, may_be_missing: bool
+    job: Job,
+    attempt_id: str,
+    sandbox: Path,
+    *,
+    may_be_missing: bool,
+    direct: "DirectDatasets | None" = None,
 ) -> list[StageOutFile]:
     """Find and measure the predicted outputs, and insert their rows into the private registry.
 
@@ -34,6 +43,8 @@ def record_outputs(
     ----------
     may_be_missing
         The task said that there was no work, so that even required outputs may be absent.
+    direct
+        Where the outputs lie, if not in the sandbox. Nothing is to be uploaded then.
 
     Raises
     ------
@@ -44,27 +55,28 @@ def record_outputs(
         If the task left a registry that cannot be written.
     """
     private_registry.check_file(sandbox / names.PRIVATE_REGISTRY)
-    files: list[StageOutFile] = []
+    if direct is None:
+        measured = [_measure(job, o, attempt_id, sandbox, may_be_missing) for o in job.outputs]
+    else:
+        measured = direct.measure_outputs(may_be_missing=may_be_missing)
     with closing(private_registry.connect(sandbox / names.PRIVATE_REGISTRY)) as connection:
         try:
             with connection:
-                for output in job.outputs:
-                    found = _measure(job, output, attempt_id, sandbox, may_be_missing)
+                for output, found in zip(job.outputs, measured, strict=True):
                     if found:
-                        files.append(found)
                         _insert(connection, job, output, attempt_id, found)
         except sqlite3.Error as error:
             raise private_registry.PrivateRegistryError(
                 f"private registry: outputs cannot be recorded: {error}"
             ) from error
-    _check_declared(job, sandbox)
-    return files
+    here = [] if direct else [i.path for i in job.inputs] + [o.path for o in job.outputs]
+    _check_declared(set(here), sandbox)
+    return [found for found in measured if found]
 
 
-def _check_declared(job: Job, sandbox: Path) -> None:
+def _check_declared(declared: set[str], sandbox: Path) -> None:
     """Refuse files in the repo that nobody declared: they would be lost without a word."""
     repo = sandbox / names.REPO_DIR
-    declared = {i.path for i in job.inputs} | {o.path for o in job.outputs}
     found = [
         Path(directory, name).relative_to(repo).as_posix()
         for directory, directories, files in os.walk(repo)
@@ -83,28 +95,43 @@ def _check_declared(job: Job, sandbox: Path) -> None:
 def _measure(
     job: Job, output: PredictedOutput, attempt_id: str, sandbox: Path, may_be_missing: bool
 ) -> StageOutFile | None:
-    path = sandbox / names.REPO_DIR / output.path
-    label = f"output {output.dataset_type} ({format_data_id(output.data_id)})"
+    path, where = sandbox / names.REPO_DIR / output.path, f"{names.REPO_DIR}/{output.path}"
     try:
         status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         if output.optional or may_be_missing:
             return None
-        raise OutputError(f"{label}: expected a file at repo/{output.path}, found none") from error
-    is_inside = path.resolve().is_relative_to(sandbox.resolve())
-    if not stat.S_ISREG(status.st_mode) or not is_inside:
-        raise OutputError(
-            f"{label}: expected a regular file at repo/{output.path}, found a directory, a link "
-            "or a special file"
-        )
+        raise missing_output(output, where) from error
+    check_kind(output, where, status, path, sandbox)
     extension = next(t.extension for t in job.dataset_types if t.name == output.dataset_type)
     return StageOutFile(
-        f"{names.REPO_DIR}/{output.path}",
+        where,
         names.dataset_key(output.path, extension, attempt_id),
         status.st_size,
         checksum_of_file(path),
         status.st_mtime_ns,
     )
+
+
+def missing_output(output: PredictedOutput, where: str) -> OutputError:
+    """The error of a required output that is not there."""
+    return OutputError(f"{_label(output)}: expected a file at {where}, found none")
+
+
+def check_kind(
+    output: PredictedOutput, where: str, status: os.stat_result, path: Path, root: Path
+) -> None:
+    """Raise `OutputError` unless an output is a regular file that really lies below ``root``."""
+    is_inside = path.resolve().is_relative_to(root.resolve())
+    if not stat.S_ISREG(status.st_mode) or not is_inside:
+        raise OutputError(
+            f"{_label(output)}: expected a regular file at {where}, found a directory, a link or a "
+            "special file"
+        )
+
+
+def _label(output: PredictedOutput) -> str:
+    return f"output {output.dataset_type} ({format_data_id(output.data_id)})"
 
 
 def _insert(

@@ -11,6 +11,7 @@ import logging
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from executor import outputs, private_registry, sandbox_files, task
 from executor.exit_codes import ExitCode, code_of_signal, signal_name
@@ -23,9 +24,12 @@ from registry import names, staging
 from registry.attempt import AttemptStatus, utc_now
 from registry.delta import DELTA_FORMAT, AddedRows, Delta, write_delta
 from registry.errors import QuantumExecError
-from registry.job import Job, read_job
+from registry.job import DataMode, Job, read_job
 from registry.model import format_data_id
 from transfer_plugins.checksums import checksum_of_file
+
+if TYPE_CHECKING:
+    from executor.direct_data import DirectDatasets
 
 _log = logging.getLogger(__name__)
 
@@ -111,6 +115,7 @@ class _Attempt:
         self.sandbox = sandbox
         self.stop = stop
         self.log = WrapperLog(report.started)
+        self.direct: DirectDatasets | None = None
 
     def run(self) -> _Outcome:
         """Run the task and commit what came of it.
@@ -169,6 +174,13 @@ class _Attempt:
         self.log.add("registry_seeded")
         for name in (names.TASK_LOG, names.VERSIONS_FILE):
             sandbox_files.clear(self.sandbox / name)
+        if self.job.data_mode is DataMode.DIRECT:
+            # What it imports, a staged quantum does not need.
+            from executor.direct_data import DirectDatasets
+
+            self.direct = DirectDatasets(self.job, self.report, self.sandbox)
+            self.direct.prepare_outputs()
+            return seeded
         for output in self.job.outputs:
             path = self.sandbox / names.REPO_DIR / output.path
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,6 +192,8 @@ class _Attempt:
         job, attempt_id = self.job, self.report.attempt_id
         command = task.command_of(job, attempt_id, self.sandbox)
         environment = task.task_environment(job, attempt_id, self.sandbox)
+        if self.direct is not None:
+            environment.update(self.direct.environment)
         self.log.add("task_started")
         end = run_task(command, environment, self.sandbox, self.stop, job.task.resources)
         facts = {"exit_code": end.exit_code, "signal": end.signal}
@@ -198,7 +212,9 @@ class _Attempt:
         if end.exit_code != 0 and not no_work:
             return _task_failed(end)
         job, attempt_id = self.job, self.report.attempt_id
-        files = outputs.record_outputs(job, attempt_id, self.sandbox, may_be_missing=no_work)
+        files = outputs.record_outputs(
+            job, attempt_id, self.sandbox, may_be_missing=no_work, direct=self.direct
+        )
         rows = private_registry.added_rows(
             self.sandbox / names.PRIVATE_REGISTRY, seeded, job, attempt_id
         )
@@ -210,7 +226,8 @@ class _Attempt:
             )
         n_bytes = sum(found.size_bytes for found in files)
         self.log.add("outputs_recorded", n_outputs=len(files), n_bytes=n_bytes)
-        return _Outcome(AttemptStatus.SUCCESSFUL, end, no_work=no_work, files=files, rows=rows)
+        to_upload = files if self.direct is None else []
+        return _Outcome(AttemptStatus.SUCCESSFUL, end, no_work=no_work, files=to_upload, rows=rows)
 
     def _commit(self, outcome: _Outcome) -> None:
         """Write log, delta and, last, the stage-out list."""

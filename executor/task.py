@@ -6,17 +6,22 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from registry import names
 from registry.errors import QuantumExecError
-from registry.job import Job
+from registry.job import DataMode, Job
 from registry.typed_json import canonical
+
+if TYPE_CHECKING:
+    from executor.task_datasets import TaskDatasets
 
 # What a worker must not hand to the users' code: addresses and secrets of databases and of S3.
 PRIVATE_VARIABLES = re.compile(
     r"(PG[A-Z]+|REGISTRY_MERGE_.*|LSST_DB_AUTH.*|AWS_.*|S3_ENDPOINT_URL"
     r"|LSST_RESOURCES_S3_PROFILE_.*|_?CONDOR_CREDS)\Z"
 )
+_S3_VARIABLES = re.compile(r"(AWS_.*|S3_ENDPOINT_URL|LSST_RESOURCES_S3_PROFILE_.*)\Z")
 _PLACEHOLDER = re.compile(r"\{(input|inputs|output|outputs|data_id|config):([^{}]+)\}|\{(\w+)\}")
 
 
@@ -29,7 +34,8 @@ class InvalidTaskError(QuantumExecError):
 def command_of(job: Job, attempt_id: str, sandbox: Path) -> list[str]:
     """Return the argument list of a quantum's task, placeholders filled in.
 
-    ``{input:TYPE}`` and ``{output:TYPE}`` are the path of the only dataset of that type,
+    ``{input:TYPE}`` and ``{output:TYPE}`` are the path of the only dataset of that type (in
+    direct mode with a datastore in S3 its URI),
     ``{inputs:TYPE}`` and ``{outputs:TYPE}`` all paths, one argument each, if they are a whole
     argument. ``{data_id:DIMENSION}``, ``{config:NAME}``, ``{quantum_id}``, ``{attempt_id}``,
     ``{run}``, ``{task_label}``, ``{repo}`` and ``{registry}`` stand for text. Other braces are
@@ -52,6 +58,12 @@ class _Placeholders:
     def __init__(self, job: Job, attempt_id: str, sandbox: Path) -> None:
         self.job = job
         self.repo = sandbox / names.REPO_DIR
+        self.direct: TaskDatasets | None = None
+        if job.data_mode is DataMode.DIRECT:
+            # What it imports, a staged quantum does not need.
+            from executor.task_datasets import open_datasets
+
+            self.direct = open_datasets(job, sandbox)
         self.plain = {
             "quantum_id": job.quantum_id,
             "attempt_id": attempt_id,
@@ -102,19 +114,33 @@ class _Placeholders:
                 f"task {self.job.task_label}: expected one of {sorted(known)} in "
                 f"{{{kind}:{dataset_type}}}"
             )
+        if self.direct is not None:
+            ids = [d.dataset_id for d in datasets if d.dataset_type == dataset_type]
+            there = [i for i in ids if not is_input or self.direct.has(i)]
+            return [self.direct.location(i) for i in there]
         paths = [self.repo / d.path for d in datasets if d.dataset_type == dataset_type]
         return [str(path) for path in paths if not is_input or path.exists()]
 
 
-def public_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that may reach a task: none that tells of a database or of S3."""
-    return {k: v for k, v in environment.items() if not PRIVATE_VARIABLES.match(k)}
+def public_environment(
+    environment: Mapping[str, str], *, data_mode: DataMode = DataMode.STAGED
+) -> dict[str, str]:
+    """Return the variables that may reach a task: none that tells of a database or of S3.
+
+    In direct mode those of S3 do: the task reads and writes there itself.
+    """
+    is_direct = data_mode is DataMode.DIRECT
+    return {
+        name: value
+        for name, value in environment.items()
+        if not PRIVATE_VARIABLES.match(name) or (is_direct and _S3_VARIABLES.match(name))
+    }
 
 
 def task_environment(job: Job, attempt_id: str, sandbox: Path) -> dict[str, str]:
     """Return the environment of a task: this process's, the quantum's, and where it is."""
     return {
-        **public_environment(os.environ),
+        **public_environment(os.environ, data_mode=job.data_mode),
         **job.task.environment,
         "QUANTUM_EXEC_SANDBOX": str(sandbox),
         "QUANTUM_EXEC_REPO": str(sandbox / names.REPO_DIR),

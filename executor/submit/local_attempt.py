@@ -123,7 +123,7 @@ def _attempt(
         return _unusable(sandbox, error)
     command = [sys.executable, "-m", "executor", "run", "--exit-with-parent", str(os.getpid())]
     try:
-        ended = children.run(command, sandbox, _environment(python_path))
+        ended = children.run(command, sandbox, _environment(job, python_path))
     except OSError as error:
         return _unusable(sandbox, error)
     code = ended if ended >= 0 else code_of_signal(-ended)
@@ -147,9 +147,9 @@ def _unusable(directory: Path, error: OSError) -> AttemptEnd:
     return AttemptEnd(None, ExitCode.SANDBOX_UNUSABLE, text)
 
 
-def _environment(python_path: Path | None) -> dict[str, str]:
+def _environment(job: Job, python_path: Path | None) -> dict[str, str]:
     """The environment of a wrapper: no database, no S3 secret; modules beside the graph file."""
-    environment = public_environment(os.environ)
+    environment = public_environment(os.environ, data_mode=job.data_mode)
     if python_path is not None:
         parts = [str(python_path), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(part for part in parts if part)
