@@ -5,6 +5,7 @@ Keys are relative to the root of the store. Every implementation passes the same
 """
 
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -18,6 +19,9 @@ from pathlib import Path
 from registry.errors import QuantumExecError
 from registry.names import check_key
 from transfer_plugins.checksums import checksum_of_file
+
+# What boto3 takes, but for ARNs; refused here it is a mistake in a URI, not a failed transfer.
+_S3_ROOT = re.compile(r"s3://([A-Za-z0-9._-]{1,255})((?:/[^\x00-\x1f?#]*)?)\Z")
 
 
 class TransferError(QuantumExecError):
@@ -273,7 +277,7 @@ class _naming:
         if isinstance(error, QuantumExecError):
             return
         if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
-            raise ObjectNotFoundError(f"{self.where}: not found") from error
+            raise ObjectNotFoundError(f"{self.where}: not found ({error.strerror})") from error
         if isinstance(error, PermissionError):
             raise TransferRefusedError(f"{self.where}: {error.strerror or error}") from error
         if isinstance(error, OSError):
@@ -296,14 +300,17 @@ def open_store(uri: str, *, endpoint_url: str | None = None) -> ObjectStore:
     InvalidDatastoreError
         If the URI has another form.
     """
-    parts = urllib.parse.urlsplit(uri)
-    is_plain = not parts.query and not parts.fragment
-    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/") and is_plain:
-        return DirectoryObjectStore(Path(urllib.parse.unquote(parts.path).rstrip("/") or "/"))
-    if parts.scheme == "s3" and parts.netloc and is_plain:
+    if found := _S3_ROOT.match(uri):
         from transfer_plugins.s3_object_store import S3ObjectStore
 
-        return S3ObjectStore(parts.netloc, parts.path.strip("/"), endpoint_url=endpoint_url)
+        bucket, prefix = found[1], found[2].strip("/")
+        if not {"", ".", ".."} & set(prefix.split("/")) or not prefix:
+            return S3ObjectStore(bucket, prefix, endpoint_url=endpoint_url)
+    path = uri.removeprefix("file://")
+    if path != uri and path.startswith("/") and not {"?", "#"} & set(path) and "%00" not in path:
+        return DirectoryObjectStore(Path(urllib.parse.unquote(path).rstrip("/") or "/"))
+    # Some tools take keys in the URI; one that is given here by mistake is shown to nobody.
+    shown = re.sub(r"//[^/]*@", "//…@", uri)
     raise InvalidDatastoreError(
-        f"expected s3://bucket/prefix or file:///directory as datastore, found {uri!r}"
+        f"expected s3://bucket/prefix or file:///directory as datastore, found {shown!r}"
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from registry.names import check_key
 from transfer_plugins.checksums import checksum_of_bytes
 from transfer_plugins.object_store import (
+    InvalidDatastoreError,
     ObjectHead,
     ObjectNotFoundError,
     ObjectStore,
@@ -188,6 +189,7 @@ def _told_by_s3(error: "ClientError", where: str) -> TransferError:
 def _make_client(endpoint_url: str | None) -> "S3Client":
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     config = Config(
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
@@ -199,4 +201,11 @@ def _make_client(endpoint_url: str | None) -> "S3Client":
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+    try:
+        return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+    except ValueError as error:
+        raise InvalidDatastoreError(
+            f"expected the address of an S3 service such as https://s3.example.org, found {error}"
+        ) from error
+    except BotoCoreError as error:
+        raise TransferRefusedError(f"the settings of AWS cannot be used: {error}") from error

@@ -51,7 +51,8 @@ def test_directory(uri: str, root: str, shown: str) -> None:
     [
         *("", "s3://", "s3:///key", "s3:bucket", "bucket/key", "/data/repo", "file://host/data"),
         *("file:data", "gs://bucket", "http://host/x", "s3://b/k?x=1", "s3://b/k#x"),
-        *("file:///a#b", "file:///a?b", "S3x://b"),
+        *("file:///a#b", "file:///a?b", "S3x://b", "file:///a%00b", "s3://[b/x", "s3://b\nc"),
+        *("s3://Bad_Bucket!", "s3://b/../x", "s3://b/x//y", "s3://b/./x"),
     ],
 )
 def test_other_uris_are_refused(uri: str) -> None:
@@ -60,6 +61,11 @@ def test_other_uris_are_refused(uri: str) -> None:
     assert str(caught.value) == (
         f"expected s3://bucket/prefix or file:///directory as datastore, found {uri!r}"
     )
+
+
+def test_secret_in_a_uri_is_not_shown() -> None:
+    with pytest.raises(InvalidDatastoreError, match="found 's3://…@bucket/x'"):
+        open_store("s3://key:secret@bucket/x")
 
 
 def refuse(error: OSError) -> NoReturn:
