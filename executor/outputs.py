@@ -59,16 +59,16 @@ def record_outputs(
         measured = [_measure(job, o, attempt_id, sandbox, may_be_missing) for o in job.outputs]
     else:
         measured = direct.measure_outputs(may_be_missing=may_be_missing)
-    with closing(private_registry.connect(sandbox / names.PRIVATE_REGISTRY)) as connection:
-        try:
-            with connection:
-                for output, found in zip(job.outputs, measured, strict=True):
-                    if found:
-                        _insert(connection, job, output, attempt_id, found)
-        except sqlite3.Error as error:
-            raise private_registry.PrivateRegistryError(
-                f"private registry: outputs cannot be recorded: {error}"
-            ) from error
+    path = sandbox / names.PRIVATE_REGISTRY
+    try:
+        with closing(private_registry.connect(path)) as connection, connection:
+            for output, found in zip(job.outputs, measured, strict=True):
+                if found:
+                    _insert(connection, job, output, attempt_id, found)
+    except sqlite3.Error as error:
+        raise private_registry.PrivateRegistryError(
+            f"private registry: outputs cannot be recorded: {error}"
+        ) from error
     here = [] if direct else [i.path for i in job.inputs] + [o.path for o in job.outputs]
     _check_declared(set(here), sandbox)
     return [found for found in measured if found]

@@ -4,12 +4,11 @@
 A job in direct mode fetches none: its inputs are found and compared where they are.
 """
 
-import datetime
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from registry import names, staging
-from registry.attempt import new_attempt_id
+from registry.attempt import new_attempt_id, utc_now
 from registry.delta import Delta, ReadInput
 from registry.errors import QuantumExecError
 from registry.job import DataMode, Job, PredictedInput, write_job
@@ -156,8 +155,3 @@ def _check_size(source: _Source, store: ObjectStore, found: int) -> None:
         raise ChecksumMismatchError(
             f"{store.uri}/{source.key}: expected {source.size_bytes} bytes, found {found}"
         )
-
-
-def utc_now() -> str:
-    """The time in UTC, ISO 8601 with microseconds, as deltas have it."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
