@@ -134,7 +134,8 @@ def read_submit_configuration(path: Path | None) -> SubmitConfiguration:
         read = msgspec.yaml.decode(path.read_bytes(), type=SubmitConfiguration | None)
         found = read or SubmitConfiguration()
     except (OSError, msgspec.MsgspecError) as error:
-        raise ConfigurationError(f"submit configuration {path}: {error}") from error
+        found_instead = " ".join(str(error).split())
+        raise ConfigurationError(f"submit configuration {path}: {found_instead}") from error
     for value in (found.worker_executable, found.merge_executable, found.merge_config):
         if value and not value.startswith("/"):
             raise ConfigurationError(

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from executor.exit_codes import ExitCode
+from executor.sandbox_files import SandboxError
 from executor.submit.local_attempt import AttemptEnd, Children, attempt_locally
 from executor.submit.orphans import adopting_orphans
 from executor.submit.plan import Plan
@@ -188,7 +189,7 @@ def scratch_directory(parent: Path | None) -> Iterator[Path]:
 
     Raises
     ------
-    QuantumExecError
+    SandboxError
         If it cannot be made.
     """
     base = Path(tempfile.gettempdir()) if parent is None else parent
@@ -199,7 +200,7 @@ def scratch_directory(parent: Path | None) -> Iterator[Path]:
                 shutil.rmtree(left, ignore_errors=True)
         made = Path(tempfile.mkdtemp(prefix=f".{_SCRATCH_PREFIX}", dir=base))
     except OSError as error:
-        raise QuantumExecError(
+        raise SandboxError(
             f"scratch {base}: expected a directory to write in: {error.strerror}"
         ) from error
     with (made / "lock").open("w") as lock:
