@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -13,6 +14,7 @@ import typer
 from executor import worker_command
 from executor.command_options import (
     ConfigOption,
+    DataOption,
     DatastoreOption,
     EndpointOption,
     ExtendOption,
@@ -23,6 +25,7 @@ from executor.command_options import (
 from executor.exit_codes import ExitCode, code_of_signal
 from executor.submit.rerun_command import rerun
 from executor.submit.shell_command import shell
+from registry.job import DataMode
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,6 +76,7 @@ def run_local(
     ),
     run: RunOption = None,
     extend: ExtendOption = False,
+    data: DataOption = DataMode.STAGED,
     scratch: Annotated[Optional[Path], typer.Option(help="directory for sandboxes")] = None,  # noqa: UP045
     endpoint_url: EndpointOption = None,
     as_json: JsonOption = False,
@@ -93,7 +97,7 @@ def run_local(
     from executor.submit.publish import publish_graph
     from transfer_plugins.object_store import open_store
 
-    found = read_graph_file(graph, run=run)
+    found = replace(read_graph_file(graph, run=run), data_mode=data)
     store = open_store(datastore, endpoint_url=endpoint_url)
     publish_graph(found, store, extend=extend)
     plan = plan_of_graph(found, store)
@@ -127,6 +131,7 @@ def submit(
     config: ConfigOption = None,
     run: RunOption = None,
     extend: ExtendOption = False,
+    data: DataOption = DataMode.STAGED,
     wait: WaitOption = False,
     endpoint_url: EndpointOption = None,
     as_json: JsonOption = False,
@@ -149,7 +154,7 @@ def submit(
     from transfer_plugins.object_store import open_store
 
     configuration = read_submit_configuration(config).with_endpoint(endpoint_url)
-    found = read_graph_file(graph, run=run)
+    found = replace(read_graph_file(graph, run=run), data_mode=data)
     job_url_prefix(datastore, found.run)
     store = open_store(datastore, endpoint_url=configuration.s3_endpoint_url or None)
     with progress_bar(error_console(), "job files", len(found.quanta)) as bar:

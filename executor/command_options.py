@@ -6,6 +6,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from registry.job import DataMode
+
 DatastoreOption = Annotated[
     str, typer.Option("--datastore", help="s3://bucket/prefix or file:///directory")
 ]
@@ -27,5 +29,13 @@ ConfigOption = Annotated[
 ]
 WaitOption = Annotated[
     bool, typer.Option("--wait", help="wait for the DAG and end with its exit code")
+]
+DataOption = Annotated[
+    DataMode,
+    typer.Option(
+        "--data",
+        help="who moves datasets: stage-in and stage-out, or the task itself (then its worker "
+        "must reach the datastore)",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="report as one JSON object")]
