@@ -12,6 +12,10 @@ from registry.errors import QuantumExecError
 
 Trail = tuple[str | int, ...]
 
+# A value takes two characters or more; nested aliases could make billions out of a few lines.
+_PLACES_PER_CHARACTER = 10
+_FEW_PLACES = 10_000
+
 
 class GraphError(QuantumExecError, ValueError):
     """A graph file is wrong; the message names file, line, place, what was expected and found."""
@@ -26,6 +30,7 @@ class PlacedDocument:
     name: str
     value: Any
     lines: dict[Trail, int] = field(default_factory=dict)
+    max_places: int = 0
 
     def error(self, trail: Trail, message: str) -> GraphError:
         """Make the error for the value at a trail of keys and indexes."""
@@ -75,7 +80,9 @@ def read_placed_yaml(path: Path) -> PlacedDocument:
     """
     document = PlacedDocument(str(path), None)
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+        text = path.read_text(encoding="utf-8")
+        document.max_places = _FEW_PLACES + _PLACES_PER_CHARACTER * len(text)
+        node = yaml.compose(text, Loader=yaml.CSafeLoader)
         if node is not None:
             document.value = _build(node, (), document, yaml.SafeLoader(""))
     except OSError as error:
@@ -98,6 +105,8 @@ def _build(
     node: yaml.Node, trail: Trail, document: PlacedDocument, constructor: yaml.SafeLoader
 ) -> Any:
     document.lines[trail] = node.start_mark.line + 1
+    if len(document.lines) > document.max_places:
+        raise document.error(trail, "expected few aliases, found that they multiply the document")
     if isinstance(node, yaml.MappingNode):
         built: dict[object, Any] = {}
         for key_node, value_node in node.value:

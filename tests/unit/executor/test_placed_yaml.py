@@ -39,6 +39,13 @@ def test_anchors_stand_for_their_values(tmp_path: Path) -> None:
     assert placed(tmp_path, "a: &x [1, 2]\nb: *x\n").value == {"a": [1, 2], "b": [1, 2]}
 
 
+# Each line is ten times the one above: a billion values in 300 characters.
+MULTIPLYING = "a: &a [x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{above}'] * 10)}]\n"
+    for above, name in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -61,6 +68,7 @@ def test_anchors_stand_for_their_values(tmp_path: Path) -> None:
         ("a: " + "[" * 3000 + "]" * 3000, "x.yaml: expected a document of finite depth"),
         ('a: "\\ud800"', "expected YAML, found"),
         ("a: \x01", "expected YAML, found"),
+        (MULTIPLYING, r"x.yaml:\d+: .*expected few aliases, found that they multiply"),
     ],
 )
 def test_what_is_no_plain_yaml_is_refused(tmp_path: Path, text: str, message: str) -> None:
