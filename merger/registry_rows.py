@@ -116,7 +116,8 @@ def _by_id(cursor: Cursor, statement: str, run: str) -> dict[str, Any]:
 
 
 def _attempt_facts(row: Any) -> AttemptFacts:
-    return AttemptFacts(*row[:-2], _read_requested(row[-2]), _read(row[-1]))
+    facts = [*row[:-2], _read_requested(row[-2]), _read(row[-1])]
+    return AttemptFacts(*facts)
 
 
 # A RUN has few of both, and each may stand in the rows of thousands of attempts.

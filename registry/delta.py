@@ -11,7 +11,7 @@ so that it is verified over the bytes as they lie in S3, before anything is deco
 import datetime
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -343,14 +343,6 @@ def _check_time(text: str, key: str) -> None:
         time = None
     if time is None or time.tzinfo is None:
         raise DeltaError(f"delta {key!r}: expected a time in ISO 8601 with UTC, found {text!r}")
-
-
-def names_only_predicted(delta: Delta, output_ids: Collection[str]) -> bool:
-    """Tell whether a delta names no other datasets than the predicted outputs of its quantum.
-
-    One that names others is quarantined by the merger, and so counts for nobody.
-    """
-    return all(row.dataset_id in output_ids for row in delta.rows.dataset)
 
 
 def _check_record(record: DatastoreRow, run: str, key: str) -> None:

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Finding the attempt of a quantum that counts, from a listing of its deltas."""
 
+import functools
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from registry import names
 from registry.attempt import AttemptStatus
-from registry.delta import Delta, names_only_predicted, read_delta
+from registry.delta import Delta, read_delta
 from registry.errors import FormatError, InvalidNameError
 from registry.job import Job, PredictedInput, read_job
 from registry.prediction import (
@@ -35,24 +36,15 @@ class Standing:
 
 
 def standing_of(
-    store: ObjectStore,
-    run: str,
-    quantum_id: str,
-    outputs: Collection[str] | None = None,
-    *,
-    is_trusted: IsTrusted | None = None,
+    store: ObjectStore, run: str, quantum_id: str, *, is_trusted: IsTrusted | None = None
 ) -> Standing:
-    """Ask the bucket how a quantum stands; parameters as those of `standing_among`."""
+    """Ask the bucket how a quantum stands; ``is_trusted`` as in `standing_among`."""
     listed = store.list_objects(names.delta_prefix(run, quantum_id))
-    return standing_among(store, [stored.key for stored in listed], outputs, is_trusted=is_trusted)
+    return standing_among(store, [stored.key for stored in listed], is_trusted=is_trusted)
 
 
 def standing_among(
-    store: ObjectStore,
-    keys: Sequence[str],
-    outputs: Collection[str] | None = None,
-    *,
-    is_trusted: IsTrusted | None = None,
+    store: ObjectStore, keys: Sequence[str], *, is_trusted: IsTrusted | None = None
 ) -> Standing:
     """Tell how a quantum stands from the keys of all its deltas; reads as few as it can.
 
@@ -62,10 +54,8 @@ def standing_among(
 
     Parameters
     ----------
-    outputs
-        Ids of the datasets that the quantum may make, if they are known.
     is_trusted
-        The whole rule, from `trusting` or `trusting_producer`, where more is known.
+        What is predicted, from `trusting` or `trusting_producer`.
     """
     attempts = {parsed[1]: key for key in keys if (parsed := names.parse_delta_key(key))}
     newest_first = sorted(attempts, reverse=True)
@@ -76,11 +66,7 @@ def standing_among(
         except FormatError as error:
             _log.warning("%s", error)
             continue
-        if delta.status is not AttemptStatus.SUCCESSFUL:
-            continue
-        if outputs is not None and not names_only_predicted(delta, outputs):
-            _log.warning("delta %r: names outputs that are not predicted, and does not count", key)
-        elif is_trusted is None or is_trusted(delta):
+        if delta.status is AttemptStatus.SUCCESSFUL and (is_trusted is None or is_trusted(delta)):
             return Standing(delta, newest_first[0])
     return Standing(None, newest_first[0] if newest_first else None)
 
@@ -150,15 +136,22 @@ def _logged(check: Callable[[Delta], None]) -> IsTrusted:
 
 def _check_graph(store: ObjectStore, run: str, delta: Delta, known: str) -> None:
     """Compare the graph of a delta with one that is known, else look for its record."""
-    if delta.graph_id == known:
-        return
+    if delta.graph_id != known:
+        try:
+            _find_graph(store, run, delta.graph_id)
+        except UnknownGraphError as error:
+            raise UnknownGraphError(f"delta {_key_of(delta)!r}: {error}") from error
+
+
+# Asked for each of 27,000 deltas of a RUN that was extended. An exception is not remembered: the
+# record may come later.
+@functools.lru_cache(maxsize=256)
+def _find_graph(store: ObjectStore, run: str, graph_id: str) -> None:
     with suppress(InvalidNameError):
-        key = names.check_key(names.graph_record_key(run, delta.graph_id), "graph record")
+        key = names.check_key(names.graph_record_key(run, graph_id), "graph record")
         if any(stored.key == key for stored in store.list_objects(key)):
             return
-    raise UnknownGraphError(
-        f"delta {_key_of(delta)!r}: expected a graph of RUN {run!r}, found {delta.graph_id!r}"
-    )
+    raise UnknownGraphError(f"expected a graph of RUN {run!r}, found {graph_id!r}")
 
 
 def _key_of(delta: Delta) -> str:
