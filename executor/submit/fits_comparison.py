@@ -61,8 +61,7 @@ def _values(difference: Any, before: Any, after: Any) -> Iterator[str]:
 
     if isinstance(difference, ImageDataDiff):
         if difference.diff_dimensions:
-            shapes = [tuple(reversed(shape)) for shape in difference.diff_dimensions]
-            yield f"shape {shapes[0]}, now {shapes[1]}"
+            yield f"shape {before.shape}, now {after.shape}"
         else:
             largest = largest_difference(before.data, after.data)
             yield f"{difference.diff_total} of {before.data.size} pixels differ, {largest}"
