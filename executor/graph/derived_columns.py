@@ -70,6 +70,15 @@ def dataset_paths(run: str, kind: DatasetType, columns: Columns, n_rows: int) ->
     return pa.chunked_array([pa.array(mended, pa.string())])
 
 
+def with_given_ids(ids: Ids, column: pa.ChunkedArray) -> Ids:
+    """Ids with those that are given in a column in place of the derived ones."""
+    given = np.flatnonzero(column.is_valid().to_numpy())
+    if len(given):
+        raw = b"".join(column.take(pa.array(given)).to_pylist())
+        ids[given] = np.frombuffer(raw, np.uint8).reshape(-1, 16)
+    return ids
+
+
 def as_text(ids: Iterable[bytes]) -> list[str]:
     """Ids of 16 bytes as UUIDs are written."""
     texts = (raw.hex() for raw in ids)

@@ -216,3 +216,39 @@ def _read_resources(reader: GraphReader, value: object, trail: Trail) -> Resourc
     if "wall_s" in found:
         found = {**found, "wall_s": float(found["wall_s"])}
     return ResourceRequest(**found)
+
+
+def header_document(header: GraphHeader) -> dict[str, Any]:
+    """A header as plain values, in the form that `read_header` takes."""
+    return {
+        "name": header.name,
+        "run": header.run,
+        **({} if header.graph_id is None else {"graph_id": header.graph_id}),
+        "dimensions": dict(header.dimensions),
+        "dataset_types": {
+            kind.name: {
+                "dimensions": list(kind.dimensions),
+                "storage_class": kind.storage_class,
+                "extension": kind.extension,
+            }
+            for kind in header.dataset_types.values()
+        },
+        "tasks": {
+            label: _task_document(call, header.optional_types[label])
+            for label, call in header.tasks.items()
+        },
+    }
+
+
+def _task_document(call: TaskCall, optional: OptionalTypes) -> dict[str, Any]:
+    resources = {name: getattr(call.resources, name) for name in _RESOURCES}
+    document: dict[str, Any] = {
+        "command": call.command,
+        "function": call.function,
+        "config": call.config,
+        "environment": call.environment,
+        "resources": {name: value for name, value in resources.items() if value is not None},
+        "optional_inputs": sorted(optional[0]),
+        "optional_outputs": sorted(optional[1]),
+    }
+    return {name: value for name, value in document.items() if value}
