@@ -48,6 +48,7 @@ format: $(VENV)/test-installed
 benchmarks: $(VENV)/test-installed
 	$(BIN)/python -m benchmarks.quantum
 	$(BIN)/python -m benchmarks.merge
+	$(BIN)/python -m benchmarks.graph
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache demo-output

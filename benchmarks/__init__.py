@@ -9,6 +9,7 @@ on a time: machines differ, ratios of one run hardly.
 module       subject
 ===========  ==================================================================================
 `quantum`    one no-op quantum through ``quantum-exec run``, against ``python -c pass``
+`graph`      a large graph made, checked and read in parts, against plain Parquet and YAML
 `merge`      deltas of a large run into PostgreSQL, against COPY of the same rows
 ===========  ==================================================================================
 """

@@ -69,7 +69,7 @@ def run(context: typer.Context) -> None:
 
 @app.command("run-local")
 def run_local(
-    graph: Annotated[Path, typer.Argument(help="graph file (YAML)")],
+    graph: Annotated[Path, typer.Argument(help="graph file, YAML or columnar")],
     datastore: DatastoreOption,
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="quanta at once")] = (
         os.cpu_count() or 1
@@ -90,14 +90,14 @@ def run_local(
     """
     from rich.console import Console
 
-    from executor.graph.yaml_graph import read_graph_file
+    from executor.graph.graph_file import read_graph
     from executor.submit import progress
     from executor.submit.local_runner import run_locally
     from executor.submit.plan import plan_of_graph
     from executor.submit.publish import publish_graph
     from transfer_plugins.object_store import open_store
 
-    found = replace(read_graph_file(graph, run=run), data_mode=data)
+    found = replace(read_graph(graph, run=run), data_mode=data)
     store = open_store(datastore, endpoint_url=endpoint_url)
     publish_graph(found, store, extend=extend)
     plan = plan_of_graph(found, store)
@@ -126,7 +126,7 @@ def run_local(
 
 @app.command()
 def submit(
-    graph: Annotated[Path, typer.Argument(help="graph file (YAML)")],
+    graph: Annotated[Path, typer.Argument(help="graph file, YAML or columnar")],
     datastore: DatastoreOption,
     config: ConfigOption = None,
     run: RunOption = None,
@@ -143,7 +143,7 @@ def submit(
 
     Example: quantum-exec submit graph.yaml --datastore s3://bucket/repo --config submit.yaml
     """
-    from executor.graph.yaml_graph import read_graph_file
+    from executor.graph.graph_file import read_graph
     from executor.submit.configuration import read_submit_configuration
     from executor.submit.dag import job_url_prefix
     from executor.submit.dag_report import run_on_pool
@@ -154,7 +154,7 @@ def submit(
     from transfer_plugins.object_store import open_store
 
     configuration = read_submit_configuration(config).with_endpoint(endpoint_url)
-    found = replace(read_graph_file(graph, run=run), data_mode=data)
+    found = replace(read_graph(graph, run=run), data_mode=data)
     job_url_prefix(datastore, found.run)
     store = open_store(datastore, endpoint_url=configuration.s3_endpoint_url or None)
     with progress_bar(error_console(), "job files", len(found.quanta)) as bar:

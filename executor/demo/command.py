@@ -12,7 +12,7 @@ from executor.demo.graph import write_graph
 from executor.demo.report import agreement_lines
 from executor.demo.services import CommandFailedError, postgres_server, registry_merge, s3_server
 from executor.demo.survey import make_survey
-from executor.graph.yaml_graph import read_graph_file
+from executor.graph.graph_file import read_graph
 from executor.submit import progress
 from executor.submit.local_runner import LocalRun, run_locally
 from executor.submit.plan import Plan, plan_of_graph
@@ -54,7 +54,7 @@ def run_demo(output: Path, jobs: int, console: Console) -> dict[str, Any]:
         store = open_store(datastore)
         graph_path = output / "graph.yaml"
         write_graph(make_survey(store), graph_path)
-        graph = read_graph_file(graph_path)
+        graph = read_graph(graph_path)
         console.print(
             f"survey of M13: {len(graph.quanta)} quanta, datastore {datastore} at "
             f"{settings['AWS_ENDPOINT_URL']}, PostgreSQL embedded"

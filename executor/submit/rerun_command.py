@@ -139,14 +139,14 @@ def _default_scratch_run(run: str) -> str:
 
 def _rerun(run: str, wanted: "Wanted", options: _Options) -> "RerunReport":
     """Select, plan, publish, run, and look at what came of it."""
-    from executor.graph.yaml_graph import read_graph_file
+    from executor.graph.graph_file import read_graph
     from executor.submit.bucket_run import read_bucket_run
     from executor.submit.dag import job_url_prefix
     from executor.submit.rerun import job_source, select
     from executor.submit.rerun_report import RerunReport
     from transfer_plugins.object_store import open_store
 
-    mended = None if options.graph is None else read_graph_file(options.graph, run=run)
+    mended = None if options.graph is None else read_graph(options.graph, run=run)
     endpoint_url = options.configuration.s3_endpoint_url or None
     store = open_store(options.datastore, endpoint_url=endpoint_url)
     bucket = read_bucket_run(store, run)
