@@ -2,7 +2,7 @@
 """Quanta again, from what is in the datastore: which are meant, and the plan that runs them."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from executor.graph.quantum_graph import Graph
 from executor.graph.selection import Selection, SelectionError
@@ -109,7 +109,9 @@ def job_source(bucket: BucketRun, mended: Graph | None) -> JobOf:
             raise QuantumExecError(
                 f"graph {graph.name!r}: expected quantum {quantum_id}, found none"
             )
-        return graph.job_of(graph.by_id[quantum_id])
+        job = graph.job_of(graph.by_id[quantum_id])
+        # A graph file does not tell who moves the bytes; that was said when it was published.
+        return replace(job, data_mode=bucket.job_of(quantum_id).data_mode)
 
     return job_of
 
