@@ -169,14 +169,16 @@ def _read_table(connection: sqlite3.Connection, table: str) -> set[Row]:
     return set(found)
 
 
-def added_rows(path: Path, seeded: Snapshot, job: Job, attempt_id: str) -> AddedRows:
-    """Return the rows that are in the file and were not seeded.
+def check_unharmed(path: Path, seeded: Snapshot) -> Snapshot:
+    """Return all rows, if the file is one that may be written to and read from.
+
+    To be called before anything is inserted: a trigger that a task left may never end.
 
     Raises
     ------
     PrivateRegistryError
-        If the file is damaged, a seeded row was changed or taken away, a row is in a table that
-        is not for tasks, or its values are of the wrong kind.
+        If the file is damaged, its tables are not those that it was made with, or a seeded row
+        was changed or taken away.
     """
     check_file(path)
     try:
@@ -186,6 +188,19 @@ def added_rows(path: Path, seeded: Snapshot, job: Job, attempt_id: str) -> Added
         raise PrivateRegistryError(f"private registry {path.name}: {error}") from error
     for table in _COLUMNS:
         _check_seeds(table, seeded[table], found[table])
+    return found
+
+
+def added_rows(path: Path, seeded: Snapshot, job: Job, attempt_id: str) -> AddedRows:
+    """Return the rows that are in the file and were not seeded.
+
+    Raises
+    ------
+    PrivateRegistryError
+        If the file is damaged, a seeded row was changed or taken away, a row is in a table that
+        is not for tasks, or its values are of the wrong kind.
+    """
+    found = check_unharmed(path, seeded)
     added = {table: _ordered(found[table] - seeded[table]) for table in _COLUMNS}
     if added["dimension_record"]:
         _check_one_record_each(found["dimension_record"])

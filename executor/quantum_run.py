@@ -212,12 +212,12 @@ class _Attempt:
         if end.exit_code != 0 and not no_work:
             return _task_failed(end)
         job, attempt_id = self.job, self.report.attempt_id
+        registry = self.sandbox / names.PRIVATE_REGISTRY
+        private_registry.check_unharmed(registry, seeded)
         files = outputs.record_outputs(
             job, attempt_id, self.sandbox, may_be_missing=no_work, direct=self.direct
         )
-        rows = private_registry.added_rows(
-            self.sandbox / names.PRIVATE_REGISTRY, seeded, job, attempt_id
-        )
+        rows = private_registry.added_rows(registry, seeded, job, attempt_id)
         recorded = {row.object_key for row in rows.datastore_record}
         if recorded != {found.key for found in files}:
             raise private_registry.PrivateRegistryError(

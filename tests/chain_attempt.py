@@ -23,7 +23,7 @@ STEPS = {
     "registry seeded": Halt("run", "subprocess.Popen", "^sh "),
     "task running": None,
     "outputs written": None,
-    "outputs recorded": Halt("run", "open", r"/stage-out\.json\.part w"),
+    "outputs recorded": Halt("run", "os.rename", r"/stage-out\.json\.part "),
     "half uploaded": Halt(STAGING, "os.rename", rf"/\.part-.*/store/{RUN}/(sum|difference)/", 2),
     "delta uploading": Halt(STAGING, "os.rename", r"/deltas/\.part-"),
     "delta uploaded": Halt(STAGING, "os.remove", r"/deltas/\.part-"),
