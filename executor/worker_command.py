@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING
 from executor.exit_codes import ExitCode, code_of_signal
 from executor.sandbox import make_sandbox, telling_of_disk
 from executor.sandbox_files import SandboxError
-from registry.errors import FormatError, QuantumExecError
+from registry.errors import FormatError, InvalidNameError, QuantumExecError
 
 if TYPE_CHECKING:
     from registry.job import Job
     from transfer_plugins.object_store import ObjectStore
 
 _UPLOAD_PATIENCE_S = 600.0
+_UNREADABLE = (FormatError, InvalidNameError)
+"""Errors of a job file: it cannot be run anywhere."""
 
 _EPILOG = """\
 examples:
@@ -150,8 +152,7 @@ def _run_staged_in(sandbox: Path) -> int:
 def _code_without_delta(error: QuantumExecError) -> int:
     if error.error_type in ("not_staged_in", SandboxError.error_type):
         return ExitCode.SANDBOX_UNUSABLE
-    is_unreadable = isinstance(error, FormatError) or error.error_type == "invalid_name"
-    return ExitCode.INVALID_QUANTUM if is_unreadable else ExitCode.FAILED
+    return ExitCode.INVALID_QUANTUM if isinstance(error, _UNREADABLE) else ExitCode.FAILED
 
 
 def _run_by_uri(uri: str, named: Path | None, endpoint_url: str | None) -> int:
@@ -168,7 +169,7 @@ def _run_by_uri(uri: str, named: Path | None, endpoint_url: str | None) -> int:
         job, store, _ = open_job(uri, endpoint_url=endpoint_url)
         sandbox = _stage_in(job, store, named)
     except (QuantumExecError, ModuleNotFoundError) as error:
-        return tell(error, _stage_in_code(error))
+        return tell(error, stage_in_code(error))
     code = _run_staged_in(sandbox)
     try:
         stage_out(read_list(sandbox), store, sandbox, patience_s=_UPLOAD_PATIENCE_S)
@@ -185,10 +186,11 @@ def _stage_in(job: "Job", store: "ObjectStore", named: Path | None) -> Path:
     return sandbox
 
 
-def _stage_in_code(error: Exception) -> int:
+def stage_in_code(error: Exception) -> int:
+    """The exit code of a quantum that could not be staged in."""
     if isinstance(error, SandboxError) or _is_disk_full(error):
         return ExitCode.SANDBOX_UNUSABLE
-    return ExitCode.INVALID_QUANTUM if isinstance(error, FormatError) else ExitCode.STAGE_IN_FAILED
+    return ExitCode.INVALID_QUANTUM if isinstance(error, _UNREADABLE) else ExitCode.STAGE_IN_FAILED
 
 
 def _is_disk_full(error: BaseException | None) -> bool:

@@ -2,7 +2,6 @@
 """One attempt on this machine, the way HTCondor does it: stage in, run as a process, stage out."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from executor.exit_codes import ExitCode, code_of_signal, signal_name
+from executor.sandbox import telling_of_disk
+from executor.sandbox_files import SandboxError, remove_tree
 from executor.task import public_environment
+from executor.worker_command import stage_in_code
 from registry import names
 from registry.delta import Delta, read_delta
 from registry.errors import QuantumExecError
@@ -103,30 +105,30 @@ def attempt_locally(
     An error of staging is an end like any other: it is told, and nothing is committed.
     """
     try:
-        sandbox = Path(tempfile.mkdtemp(prefix=f"{job.task_label}-", dir=scratch))
-    except OSError as error:
-        return _unusable(scratch, error)
+        with telling_of_disk(scratch):
+            sandbox = Path(tempfile.mkdtemp(prefix=f"{job.task_label}-", dir=scratch))
+    except SandboxError as error:
+        return AttemptEnd(None, ExitCode.SANDBOX_UNUSABLE, str(error))
     try:
         return _attempt(job, store, sandbox, children, python_path)
     finally:
-        shutil.rmtree(sandbox, ignore_errors=True)
+        remove_tree(sandbox)
 
 
 def _attempt(
     job: Job, store: ObjectStore, sandbox: Path, children: Children, python_path: Path | None
 ) -> AttemptEnd:
-    try:
-        report = stage_in(job, store, sandbox)
-    except QuantumExecError as error:
-        return AttemptEnd(None, ExitCode.STAGE_IN_FAILED, str(error))
-    except OSError as error:
-        return _unusable(sandbox, error)
     command = [sys.executable, "-m", "executor", "run", "--exit-with-parent", str(os.getpid())]
     try:
-        ended = children.run(command, sandbox, _environment(job, python_path))
-    except OSError as error:
-        return _unusable(sandbox, error)
-    code = ended if ended >= 0 else code_of_signal(-ended)
+        with telling_of_disk(sandbox):
+            report = stage_in(job, store, sandbox)
+            ended = children.run(command, sandbox, _environment(job, python_path))
+    except QuantumExecError as error:
+        return AttemptEnd(None, stage_in_code(error), str(error))
+    if ended < 0:
+        # A task that kills its wrapper could have written a stage-out list in its stead.
+        return AttemptEnd(None, code_of_signal(-ended), _wrapper_died(sandbox, ended))
+    code = ended
     try:
         stage_out_list = read_list(sandbox)
         stage_out(stage_out_list, store, sandbox, patience_s=_UPLOAD_PATIENCE_S)
@@ -140,11 +142,6 @@ def _attempt(
     except (QuantumExecError, OSError) as error:
         return AttemptEnd(None, ExitCode.STAGE_OUT_FAILED, str(error))
     return AttemptEnd(delta, code, delta.error)
-
-
-def _unusable(directory: Path, error: OSError) -> AttemptEnd:
-    text = f"sandbox {directory}: expected a directory to write in: {error.strerror or error}"
-    return AttemptEnd(None, ExitCode.SANDBOX_UNUSABLE, text)
 
 
 def _environment(job: Job, python_path: Path | None) -> dict[str, str]:

@@ -8,28 +8,28 @@ so that a runner killed at any moment is simply started again.
 import fcntl
 import os
 import queue
-import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from executor.exit_codes import ExitCode
-from executor.sandbox_files import SandboxError
+from executor.sandbox_files import SandboxError, remove_tree
 from executor.submit.local_attempt import AttemptEnd, Children, attempt_locally
 from executor.submit.orphans import adopting_orphans
 from executor.submit.plan import Plan
 from executor.submit.standings import counting_deltas
+from executor.worker_command import stage_in_code
 from registry.attempt import AttemptStatus
 from registry.delta import Delta
 from registry.errors import QuantumExecError
 from transfer_plugins.object_store import ObjectStore
 
 _SCRATCH_PREFIX = "quantum-exec-"
+_AWAKE_S = 0.5
 
 
 @dataclass
@@ -130,7 +130,7 @@ class _Scheduler:
         """Run until nothing is under way and nothing is ready."""
         n_running = self._start_ready(pool, attempt)
         while n_running:
-            quantum_id, end = self.ended.get()
+            quantum_id, end = self._next_end()
             n_running -= 1
             if isinstance(end, BaseException):
                 self.children.stop(signal.SIGTERM)
@@ -142,6 +142,16 @@ class _Scheduler:
             if self.record.is_successful(quantum_id):
                 self.sorter.done(quantum_id)
             n_running += self._start_ready(pool, attempt)
+
+    def _next_end(self) -> tuple[str, AttemptEnd | BaseException | None]:
+        """Wait for what ends next, and wake up in between.
+
+        A signal may reach any thread of a process that was stopped (Ctrl-Z), and is acted on when
+        this one runs again.
+        """
+        while True:
+            with suppress(queue.Empty):
+                return self.ended.get(timeout=_AWAKE_S)
 
     def _start_ready(self, pool: ThreadPoolExecutor, attempt: Callable[[str], AttemptEnd]) -> int:
         n_started = 0
@@ -163,7 +173,7 @@ class _Scheduler:
             self.ended.put((quantum_id, attempt(quantum_id)))
         except QuantumExecError as error:
             # Its job cannot be had; that is no reason to stop the others.
-            self.ended.put((quantum_id, AttemptEnd(None, ExitCode.STAGE_IN_FAILED, str(error))))
+            self.ended.put((quantum_id, AttemptEnd(None, stage_in_code(error), str(error))))
         except BaseException as error:
             self.ended.put((quantum_id, error))
 
@@ -197,7 +207,7 @@ def scratch_directory(parent: Path | None) -> Iterator[Path]:
         base.mkdir(parents=True, exist_ok=True)
         for left in base.glob(f"{_SCRATCH_PREFIX}*"):
             if left.is_dir() and left.stat().st_uid == os.getuid() and _is_abandoned(left):
-                shutil.rmtree(left, ignore_errors=True)
+                remove_tree(left)
         made = Path(tempfile.mkdtemp(prefix=f".{_SCRATCH_PREFIX}", dir=base))
     except OSError as error:
         raise SandboxError(
@@ -210,7 +220,7 @@ def scratch_directory(parent: Path | None) -> Iterator[Path]:
         try:
             yield directory
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_tree(directory)
 
 
 def _is_abandoned(directory: Path) -> bool:
