@@ -17,6 +17,7 @@ from executor import outputs, private_registry, sandbox_files, task
 from executor.exit_codes import ExitCode, code_of_signal, signal_name
 from executor.sandbox_files import SandboxError
 from executor.stop_signal import StopSignal
+from executor.task_log import whole_log
 from executor.task_supervision import NO_RESOURCES, TaskEnd, run_task
 from executor.versions import VersionsError, own_versions, reported_versions
 from executor.wrapper_log import WrapperLog
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _ERROR_CHARACTERS = 4000
-# zlib's smallest complete gzip file: the log of a task that never began.
-_EMPTY_LOG = bytes.fromhex("1f8b080000000000000303000000000000000000")
 
 
 class NotStagedInError(QuantumExecError):
@@ -233,8 +232,11 @@ class _Attempt:
         """Write log, delta and, last, the stage-out list."""
         job, attempt_id = self.job, self.report.attempt_id
         log_path = self.sandbox / names.TASK_LOG
-        if log_path.is_symlink() or not log_path.is_file():
-            sandbox_files.write_own_file(log_path, _EMPTY_LOG)
+        is_file = log_path.is_file() and not log_path.is_symlink()
+        if not is_file or log_path.stat().st_size == 0:
+            # No task was started, or it took the file away, or the disk was full.
+            end = outcome.end.log_end.encode() if outcome.end else b""
+            sandbox_files.write_own_file(log_path, whole_log(end))
         log_key = names.log_key(job.run, job.quantum_id, attempt_id)
         delta = write_delta(self._delta(outcome, log_key))
         sandbox_files.write_own_file(self.sandbox / names.DELTA_FILE, delta)

@@ -53,11 +53,30 @@ def write_own_file(path: Path, content: bytes) -> None:
 def clear(path: Path) -> None:
     """Remove what is under a name, also a directory."""
     if path.is_dir() and not path.is_symlink():
-        import shutil
-
-        shutil.rmtree(path)
+        remove_tree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory with everything in it, also where a task took its rights away."""
+    # Late: most sandboxes of a pool are removed by HTCondor.
+    import shutil
+
+    shutil.rmtree(directory, ignore_errors=True)
+    if not directory.exists():
+        return
+    _own(directory)
+    for above, below, _ in os.walk(directory):
+        for name in below:
+            _own(Path(above, name))
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _own(directory: Path) -> None:
+    with suppress(OSError):
+        if not directory.is_symlink():
+            directory.chmod(stat.S_IRWXU)
 
 
 def is_full(sandbox: Path) -> bool:

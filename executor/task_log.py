@@ -15,6 +15,12 @@ _GZIP = 31
 """zlib's window bits for a gzip frame."""
 
 
+def whole_log(text: bytes) -> bytes:
+    """Return the file of a log that is written at once."""
+    compressor = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+    return compressor.compress(text) + compressor.flush()
+
+
 class TaskLog:
     """A gzip file that takes the output of a task as it comes.
 
