@@ -23,6 +23,7 @@ from executor.command_options import (
     WaitOption,
 )
 from executor.exit_codes import ExitCode, code_of_signal
+from executor.graph.command import app as graph_app
 from executor.submit.rerun_command import rerun
 from executor.submit.shell_command import shell
 from registry.job import DataMode
@@ -48,6 +49,7 @@ def _options(
     )
 
 
+app.add_typer(graph_app, name="graph")
 app.command("shell")(shell)
 app.command("rerun")(rerun)
 
