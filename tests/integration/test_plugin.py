@@ -11,7 +11,7 @@ import pytest
 from executor.quantum_run import run_quantum
 from registry import names, staging
 from registry.delta import read_delta
-from registry.job import Job, write_job
+from registry.job import DataMode, Job, TaskCall, write_job
 from tests.plugin_process import Ad, Answer, call_plugin
 from tests.s3_proxy import Fault, S3Proxy
 from tests.samples import (
@@ -155,6 +155,25 @@ def test_marker_stands_for_all_outputs(
     uploaded = [*read_list(tmp_path).files, read_list(tmp_path).delta]
     assert only(answer)["TransferTotalBytes"] == sum(f.size_bytes for f in uploaded if f)
     assert only(answer)["DeveloperData"]["FilesCount"] == 3
+
+
+def test_in_direct_mode_only_control_objects_are_moved(
+    tmp_path: Path, store: ObjectStore, environment: dict[str, str], s3_endpoint: str
+) -> None:
+    job = make_job(data_mode=DataMode.DIRECT, task=TaskCall(function="direct_task:copy"))
+    put_job(store, job)
+    job_ad = {ENDPOINT_ATTRIBUTE: s3_endpoint}
+    ad = only(stage_in(tmp_path, store, environment, job_ad=job_ad))
+    counts = (ad["TransferTotalBytes"], ad["DeveloperData"]["FilesCount"])
+    assert counts == (len(write_job(job)), 1)
+    source = "def copy(repo):\n    repo.put(repo.get('raw'), 'calexp')\n"
+    (tmp_path / "direct_task.py").write_text(source)
+    assert run_quantum(tmp_path) == 0
+    answer = stage_out(tmp_path, store, environment)
+    assert only(answer)["DeveloperData"]["FilesCount"] == 2
+    (stored,) = store.list_objects(names.delta_prefix(RUN, QUANTUM_ID))
+    (record,) = read_delta(store.get(stored.key), stored.key).rows.datastore_record
+    assert store.get(record.object_key) == RAW_CONTENT
 
 
 def test_delta_is_asked_for_only_after_all_other_answers(
