@@ -280,14 +280,14 @@ def check_consistent(delta: Delta, key: str) -> None:
     rows = delta.rows
     if delta.status is not AttemptStatus.SUCCESSFUL and (rows.dataset or rows.datastore_record):
         raise DeltaError(f"delta {key!r}: is {delta.status} but names outputs")
-    if {row.dataset_id for row in rows.dataset} != {r.dataset_id for r in rows.datastore_record}:
+    dataset_ids = {row.dataset_id for row in rows.dataset}
+    if dataset_ids != {record.dataset_id for record in rows.datastore_record}:
         raise DeltaError(f"delta {key!r}: datasets and datastore records do not match")
-    if len({row.dataset_id for row in rows.dataset}) != len(rows.dataset) or len(
-        rows.datastore_record
-    ) != len(rows.dataset):
+    if not len(dataset_ids) == len(rows.dataset) == len(rows.datastore_record):
         raise DeltaError(f"delta {key!r}: names a dataset twice")
+    below, not_below = f"{delta.run}/", names.control_prefix(delta.run)
     for record in rows.datastore_record:
-        _check_record(record, delta.run, key)
+        _check_record(record, below, not_below, key)
     _check_each_once(delta, key)
     _check_texts(delta, key)
     for time in (delta.started, delta.finished):
@@ -319,17 +319,19 @@ def _check_unique(claims: Iterable[Hashable], what: str, key: str) -> None:
 
 def _check_texts(delta: Delta, key: str) -> None:
     """Versions and the wrapper's log are bounded: what runs inside a task may add to them."""
-    for what, found, most in (
-        ("versions", delta.versions, MAX_VERSIONS),
-        ("entries in the wrapper's log", delta.wrapper_log, MAX_LOG_ENTRIES),
+    for what, number, most in (
+        ("versions", len(delta.versions), MAX_VERSIONS),
+        ("entries in the wrapper's log", len(delta.wrapper_log), MAX_LOG_ENTRIES),
     ):
-        if len(found) > most:
-            raise DeltaError(f"delta {key!r}: expected at most {most} {what}, found {len(found)}")
+        if number > most:
+            raise DeltaError(f"delta {key!r}: expected at most {most} {what}, found {number}")
     texts: list[object] = [*delta.versions, *delta.versions.values()]
     for entry in delta.wrapper_log:
-        texts += [entry.event, *entry.facts, *entry.facts.values()]
+        texts.append(entry.event)
+        texts.extend(entry.facts)
+        texts.extend(entry.facts.values())
     for text in texts:
-        if isinstance(text, str) and len(text) > MAX_TEXT_LENGTH:
+        if type(text) is str and len(text) > MAX_TEXT_LENGTH:
             raise DeltaError(
                 f"delta {key!r}: expected at most {MAX_TEXT_LENGTH} characters in a version or an "
                 f"entry of the wrapper's log, found {len(text)}: {text[:40]!r}…"
@@ -345,16 +347,14 @@ def _check_time(text: str, key: str) -> None:
         raise DeltaError(f"delta {key!r}: expected a time in ISO 8601 with UTC, found {text!r}")
 
 
-def _check_record(record: DatastoreRow, run: str, key: str) -> None:
+def _check_record(record: DatastoreRow, below: str, not_below: str, key: str) -> None:
     found = record.object_key
     try:
         names.check_key(found, f"delta {key!r}")
     except InvalidNameError as error:
         raise DeltaError(str(error)) from error
-    is_dataset = found.startswith(f"{run}/") and not found.startswith(names.control_prefix(run))
-    if not is_dataset or record.size_bytes < 0:
+    if not found.startswith(below) or found.startswith(not_below) or record.size_bytes < 0:
         raise DeltaError(
-            f"delta {key!r}: expected keys below {run!r}, not below "
-            f"{names.control_prefix(run)!r}, and sizes of 0 or more; found key {found!r} of "
-            f"{record.size_bytes} bytes"
+            f"delta {key!r}: expected keys below {below!r}, not below {not_below!r}, and sizes of "
+            f"0 or more; found key {found!r} of {record.size_bytes} bytes"
         )
