@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from executor.graph.column_codes import Integers
 from executor.graph.columnar_check import CheckedColumns, check_columns, graph_id_of
@@ -14,7 +15,6 @@ from executor.graph.columnar_graph import ColumnarGraph
 from executor.graph.derived_columns import Ids, id_texts
 from executor.graph.derived_graph_id import sort_ids
 from executor.graph.graph_header import header_document
-from executor.graph.graph_tables import OUTSIDE
 from registry.typed_json import canonical
 
 Words = npt.NDArray[np.uint64]
@@ -92,8 +92,7 @@ def _signatures(graph: ColumnarGraph, checked: CheckedColumns) -> Words:
     facts[inside] ^= _mixed(_words(checked.quantum_ids[makers[inside]]))
     outside = np.flatnonzero(~inside)
     if len(outside):
-        rows = table.select(OUTSIDE.names).slice(int(outside[0])).to_pylist()
-        facts[outside] ^= np.array([_hash(repr(list(row.values()))) for row in rows], np.uint64)
+        facts[outside] ^= _outside_words(graph, table.slice(int(outside[0])))
     quanta = graph.id_table()
     labels = graph.label_codes(quanta)
     names = np.array([_hash(name) for name in graph.labels] or [0], np.uint64)
@@ -108,6 +107,23 @@ def _signatures(graph: ColumnarGraph, checked: CheckedColumns) -> Words:
         optional = _optional_words(graph, aspect - 1)
         np.add.at(signatures[3], owners, optional[labels[owners], kinds[rows]])
     return signatures
+
+
+def _outside_words(graph: ColumnarGraph, table: pa.Table) -> Words:
+    """Of datasets from outside one number each.
+
+    Of one made in the same RUN it is that of its producer, as if this were in the graph: a job
+    says the same of both.
+    """
+    ids = [raw or bytes(16) for raw in table["producer"].to_pylist()]
+    words = _mixed(_words(np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 16)))
+    rows = table.select(["run", "key", "size_bytes", "checksum"]).to_pylist()
+    told = [
+        [None if row["run"] == graph.header.run else row["run"], *list(row.values())[1:]]
+        for row in rows
+    ]
+    hashes = [_hash(repr(facts)) if any(f is not None for f in facts) else 0 for facts in told]
+    return words ^ np.array(hashes, np.uint64)
 
 
 def _optional_words(graph: ColumnarGraph, side: int) -> Words:
@@ -131,7 +147,7 @@ def _words(ids: npt.NDArray[np.uint8]) -> Words:
     return words
 
 
-def _words_given(table: Any) -> Words:
+def _words_given(table: pa.Table) -> Words:
     column = table["dataset_id"]
     words = np.zeros(table.num_rows, np.uint64)
     if column.null_count < table.num_rows:

@@ -9,6 +9,7 @@ bucket is asked for the attempt that counts.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from urllib.parse import quote
 
 from executor.graph.columnar_graph import ColumnarGraph
 from executor.graph.quantum_graph import Quantum
@@ -18,6 +19,8 @@ from registry.job import PredictedInput, PredictedOutput
 
 ATTEMPT = "{attempt}"
 SHORT_ATTEMPT = "{attempt20}"
+_SAFE = "/{}+@=,:"
+"""What stays in a file URI; s3:// has keys as they are."""
 
 CountingDelta = Callable[[str, str], Delta | None]
 """The delta that counts, by RUN and quantum id; None if there is none."""
@@ -50,6 +53,7 @@ def object_urls(
         attempt did not make is left out.
     """
     root = datastore.rstrip("/")
+    is_file = root.startswith("file:")
     ask = lru_cache(maxsize=100_000)(counting) if counting else lambda run, quantum_id: None
     extensions = {kind.name: kind.extension for kind in graph.header.dataset_types.values()}
 
@@ -73,4 +77,5 @@ def object_urls(
         puts += [names.delta_key(run, quantum_id, attempt)]
         for direction, keys in (("get", gets), ("put", puts)):
             for key in filter(None, keys):
-                yield ObjectUrl(quantum_id, quantum.task_label, direction, f"{root}/{key}")
+                uri = f"{root}/{quote(key, safe=_SAFE) if is_file else key}"
+                yield ObjectUrl(quantum_id, quantum.task_label, direction, uri)
