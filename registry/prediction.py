@@ -135,7 +135,8 @@ def check_datasets(
             raise UnpredictedOutputError(f"delta {key!r}: expected {expected}, found {row}")
         found = keys[wanted.dataset_id]
         # The key of an output is its path with the attempt in it (`names.dataset_key`).
-        if found.replace(f".{short_attempt(delta.attempt_id)}", "", 1) != wanted.path:
+        stem, attempt, extension = found.rpartition(f".{short_attempt(delta.attempt_id)}")
+        if not attempt or stem + extension != wanted.path:
             raise UnpredictedOutputError(
                 f"delta {key!r}: expected dataset {wanted.dataset_id!r} at path {wanted.path!r} "
                 f"with attempt {delta.attempt_id!r}, found key {found!r}"
