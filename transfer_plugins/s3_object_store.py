@@ -3,6 +3,7 @@
 
 import hashlib
 import io
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -191,6 +192,8 @@ def _make_client(endpoint_url: str | None) -> "S3Client":
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
+    # At DEBUG it logs whole requests, and with them the token of a session.
+    logging.getLogger("botocore").setLevel(logging.INFO)
     config = Config(
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         max_pool_connections=_KEPT_CONNECTIONS,
