@@ -4,10 +4,12 @@
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from executor.submit.configuration import ConfigurationError, SubmitConfiguration
+from executor.submit.configuration import ConfigurationError, Requests, SubmitConfiguration
 from executor.submit.dag import Node, job_url_prefix, write_dag
+from registry.job import ResourceRequest
 from tests.samples import RUN
 
 DATASTORE = "s3://bucket/repo"
@@ -63,8 +65,6 @@ def test_dag_has_a_node_for_each_quantum_and_the_order_of_the_graph(tmp_path: Pa
 
 
 def test_retries_are_those_of_the_task(tmp_path: Path) -> None:
-    import msgspec
-
     retrying = msgspec.structs.replace(CONFIGURATION, number_of_retries=2, retry_unless_exit=20)
     lines = files(tmp_path, retrying)["run.dag"].splitlines()
     assert "RETRY coadd_33 2 UNLESS-EXIT 20" in lines
@@ -121,3 +121,33 @@ def test_datastore_must_be_in_s3(datastore: str) -> None:
 def test_what_a_submit_file_would_read_otherwise_is_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(ConfigurationError, match="worker executable: expected no white space"):
         files(tmp_path, SubmitConfiguration(worker_executable=path))
+
+
+ASKED = {
+    "isr": ResourceRequest(cpus=4, memory_mib=3000, scratch_mib=5000, wall_s=60.0),
+    "coadd": ResourceRequest(memory_mib=9000),
+}
+
+
+def requests(tmp_path: Path, configuration: SubmitConfiguration) -> dict[str, list[str]]:
+    """CPUs, memory and disk that each task's jobs ask for."""
+    write_dag(tmp_path, NODES, RUN, DATASTORE, configuration, {}, ASKED)
+    texts = {label: (tmp_path / f"quantum.{label}.sub").read_text() for label in ("isr", "coadd")}
+    names = ("request_cpus", "request_memory", "request_disk")
+    return {label: [settings(text)[n] for n in names] for label, text in texts.items()}
+
+
+def test_jobs_ask_for_what_the_graph_says(tmp_path: Path) -> None:
+    assert requests(tmp_path, CONFIGURATION) == {
+        "isr": ["4", "3000", "5000MB"],
+        "coadd": ["1", "9000", "1024MB"],
+    }
+
+
+def test_configuration_of_a_task_is_before_the_graph(tmp_path: Path) -> None:
+    own = {"coadd": Requests(request_memory=100), "isr": Requests(request_cpus=2)}
+    configuration = msgspec.structs.replace(CONFIGURATION, pipetask=own, request_memory=7)
+    assert requests(tmp_path, configuration) == {
+        "isr": ["2", "3000", "5000MB"],
+        "coadd": ["1", "100", "1024MB"],
+    }
