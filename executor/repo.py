@@ -11,7 +11,7 @@ The datasets may lie in the sandbox, in a directory or in S3: `get` and `put` ar
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,13 @@ class Repo:
         """URI of a dataset, ``file://`` or ``s3://``; raises `RepoError` as `path` does."""
         return self._datasets.uri(self._known(ref).dataset_id)
 
-    def get(self, ref: DatasetRef | str) -> Any:
-        """Read a dataset by its ref, or an input by its dataset type if there is only one.
+    def get(self, ref: DatasetRef | str, /, **data_id: DataIdValue) -> Any:
+        """Read a dataset by its ref, or the only input of a dataset type.
+
+        Parameters
+        ----------
+        data_id
+            With a dataset type: values of dimensions that tell one input from the others.
 
         Raises
         ------
@@ -122,14 +127,16 @@ class Repo:
             In direct mode, if the object is gone, has other bytes than were recorded, or cannot
             be fetched.
         """
-        found = self._known(self.input_ref(ref) if isinstance(ref, str) else ref)
+        found = self._chosen(ref, self.input_ref, data_id)
         storage, where = self._storage_class(found), self._datasets.location(found.dataset_id)
         try:
             return self._datasets.read(found.dataset_id, storage)
-        except QuantumExecError:
+        except (QuantumExecError, MemoryError):
             raise
         except FileNotFoundError as error:
             raise RepoError(f"{_label(found)}: expected a file at {where}, found none") from error
+        except ImportError as error:
+            raise self._not_installed(found, error) from error
         except Exception as error:
             # Readers raise what they like for a damaged file: fits, for one, a TypeError.
             raise RepoError(
@@ -137,8 +144,8 @@ class Repo:
                 f"found what cannot be read as such: {type(error).__name__}: {error}"
             ) from error
 
-    def put(self, value: Any, ref: DatasetRef | str) -> None:
-        """Write an output by its ref, or by its dataset type if there is only one.
+    def put(self, value: Any, ref: DatasetRef | str, /, **data_id: DataIdValue) -> None:
+        """Write an output by its ref, or the only output of a dataset type, with this data ID.
 
         It is there whole or not at all. A second `put` replaces the first.
 
@@ -149,14 +156,16 @@ class Repo:
         TransferError
             In direct mode, if the datastore cannot be written.
         """
-        found = self._known(self.output_ref(ref) if isinstance(ref, str) else ref)
+        found = self._chosen(ref, self.output_ref, data_id)
         if found not in self._outputs:
             raise RepoError(f"{_label(found)}: expected an output to write, found an input")
         storage = self._storage_class(found)
         try:
             self._datasets.write(found.dataset_id, value, storage)
-        except QuantumExecError:
+        except (QuantumExecError, MemoryError):
             raise
+        except ImportError as error:
+            raise self._not_installed(found, error) from error
         except Exception as error:
             raise RepoError(
                 f"{_label(found)}: a {type(value).__name__} cannot be written as storage class "
@@ -247,6 +256,18 @@ class Repo:
             )
         return refs[0]
 
+    def _chosen(
+        self, ref: DatasetRef | str, only: Callable[..., DatasetRef], data_id: DataId
+    ) -> DatasetRef:
+        """The ref that is given, or the only one of a dataset type with a data ID."""
+        if isinstance(ref, str):
+            return self._known(only(ref, **data_id))
+        if data_id:
+            raise RepoError(
+                f"{_label(ref)}: expected a ref alone, found {format_data_id(data_id)} beside it"
+            )
+        return self._known(ref)
+
     def _known(self, ref: DatasetRef) -> DatasetRef:
         """The ref, if it is one of this quantum and there is something behind it."""
         if ref not in self._outputs and ref not in self._inputs:
@@ -260,6 +281,12 @@ class Repo:
                 "those that are"
             )
         return ref
+
+    def _not_installed(self, ref: DatasetRef, error: ImportError) -> RepoError:
+        return RepoError(
+            f"{_label(ref)}: storage class {self._class_name(ref)} needs a package that is not "
+            f"installed here: {error}"
+        )
 
     def _class_name(self, ref: DatasetRef) -> str:
         return self._types[ref.dataset_type].storage_class

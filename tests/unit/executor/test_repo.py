@@ -3,6 +3,7 @@
 
 import json
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,9 @@ def two_exposures(tmp_path: Path) -> Repo:
 
 def test_refs_are_chosen_by_data_id(tmp_path: Path) -> None:
     repo = two_exposures(tmp_path)
-    assert repo.get(repo.input_ref("raw", exposure=4)) == b"i1"
+    assert repo.get(repo.input_ref("raw", exposure=4)) == b"i1" == repo.get("raw", exposure=4)
+    repo.put(b"four", "calexp", exposure=4)
+    assert repo.get(repo.output_ref("calexp", exposure=4)) == b"four"
     assert repo.output_ref("calexp", exposure=3, detector=1).dataset_id == "o0"
     assert len(repo.input_refs("raw", detector=1)) == len(repo.output_refs("calexp")) == 2
     assert repo.input_refs("raw", exposure="4") == repo.output_refs("calexp", detector=2) == []
@@ -131,6 +134,8 @@ def test_refs_are_chosen_by_data_id(tmp_path: Path) -> None:
         RepoError, match=r"input 'raw' \(exposure=5\): expected exactly one dataset"
     ):
         repo.input_ref("raw", exposure=5)
+    with pytest.raises(RepoError, match=r"expected a ref alone, found exposure=3 beside it"):
+        repo.get(repo.input_ref("raw", exposure=4), exposure=3)
 
 
 def test_dimension_that_a_type_does_not_have_is_told(tmp_path: Path) -> None:
@@ -191,6 +196,19 @@ def test_damaged_file_is_told(tmp_path: Path, name: str) -> None:
     message = rf"calexp \(.*: expected storage class {name} at {repo.path(ref)}, found what cannot"
     with pytest.raises(RepoError, match=message):
         repo.get(ref)
+
+
+def test_package_that_is_not_installed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    repo = repo_of(tmp_path, "Yaml")
+    path = repo.path(repo.output_ref("calexp"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"{}")
+    for action in (lambda: repo.put({}, "calexp"), lambda: repo.get(repo.output_ref("calexp"))):
+        with pytest.raises(RepoError, match="storage class Yaml needs a package that is not inst"):
+            action()
 
 
 def repo_of(tmp_path: Path, storage_class: str) -> Repo:

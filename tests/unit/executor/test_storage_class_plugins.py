@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Storage classes of other packages, found by entry point."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,17 +15,15 @@ from executor.storage_classes import (
     storage_class,
 )
 
-TEXT = """
-from executor.storage_classes import StorageClass
-TEXT = StorageClass(lambda path: path.read_text(), lambda value, path: path.write_text(value))
-"""
+DOCUMENT = Path(__file__).parents[3] / "docs" / "graph-file.md"
 
 
 @pytest.fixture(autouse=True)
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory of installed packages, with what was found there before forgotten."""
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "storage_of_text.py").write_text(TEXT)
+    (source,) = re.findall(r"```python\n(from [^`]*StorageClass\([^`]*)```", DOCUMENT.read_text())
+    (tmp_path / "storage_of_text.py").write_text(source)
     yield tmp_path
     storage_classes._registered.cache_clear()
 
@@ -43,7 +42,8 @@ def test_it_is_found_by_its_name(packages: Path) -> None:
     found = storage_class("Text")
     found.write("café", packages / "x")
     assert found.read(packages / "x") == "café"
-    assert found.read_bytes is None
+    assert found.read_bytes and found.write_bytes
+    assert found.read_bytes(found.write_bytes("café")) == "café"
 
 
 def test_ours_cannot_be_replaced(packages: Path) -> None:
