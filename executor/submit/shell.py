@@ -250,7 +250,8 @@ def run_in(opened: OpenSandbox, command: list[str], stdout: TextIO = sys.stdout)
         )
     except (OSError, ValueError) as error:
         raise QuantumExecError(
-            f"expected a command that can be started, found {command[0]!r}: {error}"
+            f"sandbox {opened.directory}: expected a command that can be started, found "
+            f"{command[0]!r}: {error}"
         ) from error
     with child, _leaving_signals_to(child):
         code = child.wait()

@@ -91,9 +91,12 @@ def test_address_that_is_none(graph: Path, command: str) -> None:
     check(graph, command, f"s3://{BUCKET}/repo", "nonsense", ExitCode.USAGE, *texts)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
-    "uri", ["nonsense", "s3://", "gs://bucket/x", "s3://Bad!/x", "s3://b/../x"]
+    ("command", "uri"),
+    [
+        *((command, "nonsense") for command in COMMANDS),
+        *(("shell", uri) for uri in ("s3://", "gs://bucket/x", "s3://Bad!/x", "s3://b/../x")),
+    ],
 )
 def test_uri_that_is_none(graph: Path, command: str, uri: str) -> None:
     check(graph, command, uri, "http://127.0.0.1:1", ExitCode.USAGE, f"found {uri!r}")
