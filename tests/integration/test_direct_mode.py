@@ -87,17 +87,25 @@ def test_job_says_so(tmp_path: Path) -> None:
     assert len(graph_run.attempts()) == 3
 
 
-def test_task_killed_half_way_is_run_again(
-    tmp_path: Path, database: str, reference: "Reference"
+@pytest.mark.parametrize(
+    ("victim", "message"),
+    [
+        pytest.param("$$", "the task was killed by SIGKILL", id="task"),
+        pytest.param("$PPID", "quantum-exec run ended with SIGKILL", id="wrapper"),
+    ],
+)
+def test_attempt_killed_half_way_is_made_again(
+    tmp_path: Path, database: str, reference: "Reference", victim: str, message: str
 ) -> None:
     graph_run = chain(tmp_path, (tmp_path / "store").as_uri())
     join = graph_run.document["tasks"]["join"]["command"]
     whole = join[2]
     # Dies with one output written and the other one begun.
-    join[2] = '(cat "$1" "$2"; echo "$WORD") > "$3"; echo half > "$4"; kill -9 $$'
+    join[2] = '(cat "$1" "$2"; echo "$WORD") > "$3"; echo half > "$4"; kill -9 ' + victim
+    join[2] += "; sleep 60"
     report = graph_run.run(*DIRECT)
     assert report.code == 1
-    assert "the task was killed by SIGKILL" in report.failures[0]
+    assert message in report.failures[0]
     join[2] = whole
     assert graph_run.run(*DIRECT).code == 0
     assert graph_run.result() == reference.result
