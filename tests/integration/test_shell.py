@@ -259,3 +259,20 @@ def test_no_secret_is_in_the_sandbox_nor_reaches_the_task(graph_run: GraphRun) -
     )
     for told in (done.stdout, done.stderr, files):
         assert not [text for text in SECRETS.values() if text in told]
+
+
+def test_quantum_of_direct_mode_is_opened_with_files(tmp_path: Path, datastore: str) -> None:
+    """The script reads and writes the sandbox then, and not the datastore."""
+    document = make_survey(1)
+    document["tasks"]["isr"] = {"function": "tasks:isr"}
+    graph_run = GraphRun(tmp_path, datastore, document)
+    (tmp_path / "tasks.py").write_text(
+        "import os\ndef isr(repo):\n    repo.put(repo.get('raw') + b'isr', 'isr')\n"
+        "    assert 'FAIL' in os.environ\n"
+    )
+    graph_run.run("--data", "direct")
+    before = graph_run.keys()
+    done = shell(graph_run, "--task", "isr", "--", "./run-task", FAIL="not")
+    assert done.returncode == 0, done.stderr
+    assert f"  made:       repo/{RUN}/isr/isr_0.txt" in done.stderr
+    assert graph_run.keys() == before
