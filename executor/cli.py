@@ -49,11 +49,6 @@ def _options(
     )
 
 
-app.add_typer(graph_app, name="graph")
-app.command("shell")(shell)
-app.command("rerun")(rerun)
-
-
 @app.command(
     context_settings={
         "allow_extra_args": True,
@@ -86,7 +81,10 @@ def run_local(
     """Run a graph on this machine, in dependency order.
 
     What has a valid successful delta is not run again; beside a quantum that fails the rest goes
-    on. Exit code 1: not every quantum is successful.
+    on.
+
+    Exit codes: 1 not every quantum is successful; 2 graph file or command line; 32 the RUN belongs
+    to another graph; 37 no sandbox can be made; 38 datastore; 143 stopped by SIGTERM.
 
     Example: quantum-exec run-local graph.yaml --datastore file:///data/repo -j 4
     """
@@ -141,7 +139,10 @@ def submit(
     """Submit a graph to the HTCondor pool as a DAG, registry-merge at its end.
 
     Quanta with a valid successful delta are marked done. While a DAG of the RUN is in the queue
-    another is refused (exit code 33).
+    another is refused.
+
+    Exit codes: 1 the pool refused it, or, with --wait, a node failed; 2 graph file, configuration
+    or command line; 32 the RUN belongs to another graph; 33 a DAG of it is queued; 38 datastore.
 
     Example: quantum-exec submit graph.yaml --datastore s3://bucket/repo --config submit.yaml
     """
@@ -167,6 +168,11 @@ def submit(
     end = run_on_pool(plan, done, datastore, configuration, wait=wait, resources=resources)
     print(json.dumps(end.as_dict()) if as_json else "\n".join(end.lines()))
     raise typer.Exit(end.exit_code or ExitCode.SUCCESS)
+
+
+app.command("rerun")(rerun)
+app.command("shell")(shell)
+app.add_typer(graph_app, name="graph")
 
 
 @app.command()

@@ -29,6 +29,9 @@ def make_sandbox(task_label: str, named: Path | None = None) -> Iterator[Path]:
     is_new = not where.exists() if named else True
     with telling_of_disk(where):
         if named is None:
+            # Costs as much as a tenth of a no-op quantum, which needs none by itself.
+            import tempfile
+
             sandbox = Path(tempfile.mkdtemp(prefix=f"{task_label}-", dir=where))
         else:
             named.mkdir(parents=True, exist_ok=True)

@@ -2,13 +2,18 @@
 """The table of exit codes in the documents, and what errors end with."""
 
 import enum
+import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from executor import exit_codes
 from executor.__main__ import _CODES
+from executor.cli import app
 from merger import exit_codes as merge_exit_codes
 from registry.errors import QuantumExecError
 
@@ -41,13 +46,23 @@ def all_errors(above: type[QuantumExecError] = QuantumExecError) -> dict[str, st
 
 
 def test_every_error_with_a_code_of_its_own_exists() -> None:
-    import executor.cli
-    import executor.graph.selection
-    import executor.graph.yaml_graph
-    import executor.quantum_run
-    import executor.submit.pool
-    import executor.submit.rerun
-    import executor.submit.shell
-
-    assert executor.cli.app
+    for module in ("graph.selection", "graph.yaml_graph", "quantum_run", "submit.pool"):
+        importlib.import_module(f"executor.{module}")
+    for module in ("bucket_run", "configuration", "publish", "rerun", "shell"):
+        importlib.import_module(f"executor.submit.{module}")
     assert set(_CODES) - set(all_errors()) == set()
+
+
+def all_commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The commands below one, by what a person types."""
+    below = getattr(command, "commands", {})
+    if not below:
+        yield name, command
+    for child, found in below.items():
+        yield from all_commands(found, f"{name} {child}")
+
+
+@pytest.mark.parametrize("name", dict(all_commands(typer.main.get_command(app), "quantum-exec")))
+def test_help_of_every_command_has_an_example(name: str) -> None:
+    command = dict(all_commands(typer.main.get_command(app), "quantum-exec"))[name]
+    assert f"Example: {name} " in " ".join(str(command.help).split())
