@@ -14,7 +14,7 @@ from executor.graph.columnar_check import check_columns, graph_id_of, index_of
 from executor.graph.columnar_graph import ColumnarGraph
 from executor.graph.derived_columns import id_bytes
 from executor.graph.graph_header import GraphHeader, read_run
-from executor.graph.graph_reader import GraphReader, value_problem
+from executor.graph.graph_reader import MAX_INTEGER, GraphReader
 from executor.graph.graph_tables import (
     DIMENSION_PREFIX,
     OUTSIDE,
@@ -98,8 +98,9 @@ class GatheredQuanta:
                 f"expected dimensions of {sorted(self._values)}, found {sorted(unknown)}"
             )
         for name, kind in self._header.dimensions.items():
+            # In place of a dimension that is not there stands anything of its kind.
             value = data_id.get(name, 0 if kind == "int" else "")
-            if type(value) is int and kind == "int" and not value_problem(value):
+            if type(value) is int and kind == "int" and -MAX_INTEGER <= value <= MAX_INTEGER:
                 self._values[name].append(value)
             elif type(value) is str and kind == "str":
                 self._values[name].append(self._texts.number(value))

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from executor.graph.column_codes import Integers
-from executor.graph.graph_reader import value_problem
+from executor.graph.graph_reader import MAX_INTEGER, value_problem
 from executor.graph.graph_tables import DIMENSION_PREFIX
 from registry.model import DatasetType
 
@@ -87,12 +87,14 @@ class References:
                 f"expected one of the dataset types {sorted(self._kinds)}, found {dataset_type!r}"
             )
         code, n_dimensions, columns = found
-        if not isinstance(data_id, Mapping) or len(data_id) != n_dimensions:
+        if type(data_id) is not dict and not isinstance(data_id, Mapping):
+            self._refuse(dataset_type, data_id)
+        if len(data_id) != n_dimensions:
             self._refuse(dataset_type, data_id)
         for name, append, is_integer in columns:
             value = data_id.get(name)
             if type(value) is int and is_integer:
-                if value_problem(value):
+                if not -MAX_INTEGER <= value <= MAX_INTEGER:
                     raise WrongValueError(f"{name}: expected {value_problem(value)}, found {value}")
                 append(value)
             elif type(value) is str and not is_integer:
