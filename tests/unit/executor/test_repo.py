@@ -6,6 +6,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from executor import private_registry
@@ -196,6 +197,17 @@ def test_damaged_file_is_told(tmp_path: Path, name: str) -> None:
     message = rf"calexp \(.*: expected storage class {name} at {repo.path(ref)}, found what cannot"
     with pytest.raises(RepoError, match=message):
         repo.get(ref)
+
+
+@pytest.mark.parametrize("name", ["Json", "Yaml", "NumpyArray"])
+def test_each_get_gives_a_value_of_its_own(tmp_path: Path, name: str) -> None:
+    repo = repo_of(tmp_path, name)
+    repo.put(np.zeros(3) if name == "NumpyArray" else [0, 0, 0], "calexp")
+    ref = repo.output_ref("calexp")
+    first, second = repo.get(ref), repo.get(ref)
+    first[0] = 9
+    repo.path(ref).unlink()
+    assert (first[0], second[0]) == (9, 0)
 
 
 def test_package_that_is_not_installed_is_told(
