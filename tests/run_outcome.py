@@ -65,11 +65,14 @@ def other_attempts(address: str) -> list[tuple[str, bool]]:
     return dumps.rows(address, statement)
 
 
-def unnamed_datasets(address: str, store: ObjectStore, run: str) -> set[str]:
-    """Keys of the objects of datasets that no datastore record names."""
-    named = {key for (key,) in dumps.rows(address, "SELECT object_key FROM datastore_record")}
+def unnamed_objects(address: str, store: ObjectStore, run: str) -> set[str]:
+    """Keys of the datasets, logs and deltas in the bucket that the registry does not name."""
+    statement = """SELECT object_key FROM datastore_record UNION ALL SELECT log_key FROM attempt
+        UNION ALL SELECT %s || quantum_id || '.' || attempt_id || '.json' FROM merged_attempt"""
+    named = {key for (key,) in dumps.rows(address, statement, names.delta_prefix(run))}
     listed = {stored.key for stored in store.list_objects(f"{run}/")}
-    return {key for key in listed - named if not key.startswith(names.control_prefix(run))}
+    published = (names.graph_prefix(run), names.job_prefix(run))
+    return {key for key in listed - named if not key.startswith(published)}
 
 
 def registry_merge(command: str, address: str, store: ObjectStore, run: str) -> dict[str, Any]:
@@ -81,9 +84,8 @@ def registry_merge(command: str, address: str, store: ObjectStore, run: str) -> 
 
 
 def named_by_verify(address: str, store: ObjectStore, run: str) -> dict[str, set[str]]:
-    """Keys that ``verify`` finds beside the registry, by kind; it must find no difference."""
+    """Keys that ``verify`` says were left, by kind; it must find no difference."""
     report = registry_merge("verify", address, store, run)
-    found: dict[str, set[str]] = {}
-    for finding in report["findings"]:
-        found.setdefault(finding["kind"], set()).add(finding["key"])
-    return found
+    assert report["n_differences"] == 0
+    found = {kind: {left["key"] for left in report[kind]} for kind in ("superseded", "orphaned")}
+    return {kind: keys for kind, keys in found.items() if keys}

@@ -17,7 +17,7 @@ from tests.run_outcome import (
     other_attempts,
     registry_content,
     registry_merge,
-    unnamed_datasets,
+    unnamed_objects,
 )
 from transfer_plugins.object_store import DirectoryObjectStore
 
@@ -77,8 +77,8 @@ def test_newer_attempt_counts_though_the_older_one_ends_last(
     registry_merge("merge", database, chain_run.store, RUN)
     assert registry_content(database) == content
     assert other_attempts(database) == [("successful", True)]
-    assert unnamed_datasets(database, chain_run.store, RUN) == keys_of(old)
-    assert named_by_verify(database, chain_run.store, RUN) == {"superseded_object": keys_of(old)}
+    assert unnamed_objects(database, chain_run.store, RUN) == keys_of(old)
+    assert named_by_verify(database, chain_run.store, RUN) == {"superseded": keys_of(old)}
     merge_oldest_first(chain_run, other_database, new)
     assert dumps.dump(other_database) == dumps.dump(database)
 
