@@ -41,5 +41,5 @@ def test_it_runs(tmp_path: Path) -> None:
     expected = [pixel for pixel in RAW_CONTENT if pixel > 100]
     assert json.loads((sandbox.directory / "repo" / RUN / "catalog.json").read_bytes()) == expected
     assert rows.metric == [MetricRow("n_sources", len(expected))]
-    facts = {"seeing": 0.8, "airmass": 1.25}
+    facts: dict[str, object] = {"seeing": 0.8, "airmass": 1.25}
     assert rows.dimension_record == [DimensionRecord("detection", DATA_ID, facts)]
