@@ -129,6 +129,11 @@ def show_verify(console: Console, report: VerifyReport) -> None:
         f"{report.n_datasets} datasets, {report.n_objects} objects, {report.wall_s:.2f} s",
         soft_wrap=True,
     )
+    console.print(
+        f"not counting: {len(report.superseded_attempts)} superseded attempts with "
+        f"{len(report.superseded)} objects, {len(report.orphaned)} orphaned objects",
+        soft_wrap=True,
+    )
     number = report.n_differences
     console.print("equal" if number == 0 else f"{number} difference{'s' * (number != 1)}")
 

@@ -91,7 +91,7 @@ def trusting_producer(store: ObjectStore, job: Job, run: str, producer: str) -> 
     """Return the rule for deltas of a quantum that makes inputs of a job.
 
     The job tells what these inputs are. Everything else that the producer may make is in the job
-    of the producer; if the datastore no longer has that, the inputs have to do.
+    of the producer; if that is gone or damaged, the inputs have to do.
     """
     wanted: list[PredictedInput] = [i for i in job.inputs if (i.run, i.producer) == (run, producer)]
 
@@ -100,7 +100,8 @@ def trusting_producer(store: ObjectStore, job: Job, run: str, producer: str) -> 
         key = names.job_key(run, producer)
         try:
             made_by = read_job(store.get(key), f"job file {store.uri}/{key}")
-        except ObjectNotFoundError:
+        except (ObjectNotFoundError, FormatError, InvalidNameError) as error:
+            _log.warning("quantum %s, which makes inputs: %s", producer, error)
             _check_graph(store, run, delta, job.graph_id)
         else:
             _check_against(store, run, delta, made_by, made_by.graph_id)

@@ -48,6 +48,7 @@ def test_whole_way(site: MergeSite, empty_database: str) -> None:
     assert verified.returncode == ExitCode.OK
     assert verified.stdout.splitlines()[-1] == "equal"
     assert "note not_run" in verified.stdout
+    assert "0 superseded attempts with 0 objects, 0 orphaned objects" in verified.stdout
 
 
 def test_differences(site: MergeSite) -> None:

@@ -117,10 +117,13 @@ def test_consumer_sees_what_it_does_not_read(store: Store) -> None:
     assert [counting(store, rule) for rule in rules(store)] == [ATTEMPTS[0]] * 2
 
 
+@pytest.mark.parametrize("job", [None, b"junk", write_job(make_job()).replace(b"u/", b"../")])
 @pytest.mark.parametrize("changes", [{"dataset_type": "raw"}, {"data_id": {"exposure": 9}}])
 def test_consumer_sees_what_it_reads_without_the_job(
-    store: Store, changes: dict[str, object]
+    store: Store, changes: dict[str, object], job: bytes | None
 ) -> None:
+    if job is not None:
+        store.put(names.job_key(RUN, QUANTUM_ID), job)
     rows = [replace(make_delta().rows.dataset[0], **changes)]  # type: ignore[arg-type]
     put(store, make_delta(attempt_id=ATTEMPTS[0]), make_delta(attempt_id=ATTEMPTS[1], dataset=rows))
     assert counting(store, trusting_producer(store, consumer(), RUN, QUANTUM_ID)) == ATTEMPTS[0]
