@@ -10,7 +10,6 @@ Another package adds a storage class by an entry point that names a `StorageClas
 import functools
 import io
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,6 +196,9 @@ def _fits_bytes(value: Any) -> bytes:
 
 def _write_file(value: Any, path: Path) -> None:
     if isinstance(value, Path):
+        # Its own imports (lzma, bz2) cost a function more than reading a small file.
+        import shutil
+
         shutil.copyfile(value, path)
     else:
         path.write_bytes(value)
