@@ -21,6 +21,7 @@ from merger.settings import (
     read_config,
 )
 from registry.errors import InvalidNameError, QuantumExecError
+from transfer_plugins.object_store import InvalidDatastoreError
 
 if TYPE_CHECKING:
     from merger import reports
@@ -198,7 +199,7 @@ def _reported(as_json: bool) -> Iterator[Report]:
         if as_json:
             print(json.dumps({"error_type": error_type, "message": str(error)}))
         print(f"registry-merge: {error}", file=sys.stderr)
-        is_usage = isinstance(error, SettingsError | InvalidNameError)
+        is_usage = isinstance(error, SettingsError | InvalidNameError | InvalidDatastoreError)
         raise typer.Exit(ExitCode.USAGE if is_usage else ExitCode.ERROR) from None
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -59,7 +60,8 @@ def write_columnar(graph: ColumnarGraph, path: Path) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise GraphError(f"{path}: cannot be written: {error}") from error
 
 

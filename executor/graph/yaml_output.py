@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A graph as YAML that a person can read, and that reads back equal."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def write_yaml(graph: Graph, path: Path) -> None:
         partial.write_text(yaml_text(graph), "utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise GraphError(f"{path}: cannot be written: {error}") from error
 
 

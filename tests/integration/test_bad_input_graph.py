@@ -88,7 +88,7 @@ def make_files(directory: Path) -> None:
     (directory / "directory").mkdir()
     (directory / "list").write_text("- a\n- b\n")
     (directory / "broken").write_text("a: [1,\n b: }")
-    (directory / "half.parquet").write_bytes(b"PAR1" + bytes(100))
+    (directory / "half.qgraph").write_bytes(b"PAR1" + bytes(100))
 
 
 @pytest.mark.parametrize("command", ["run-local", "submit"])
@@ -103,7 +103,7 @@ def make_files(directory: Path) -> None:
         ("list/below", "Not a directory"),
         ("list", "expected a mapping, found ['a', 'b']"),
         ("broken", "line 2"),
-        ("half.parquet", "expected"),
+        ("half.qgraph", "expected"),
     ],
 )
 def test_what_is_no_graph_file_is_refused(
@@ -113,4 +113,34 @@ def test_what_is_no_graph_file_is_refused(
     before = files_below(tmp_path)
     done = call(tmp_path, command, name, "--datastore", "s3://bucket/repo")
     check_refused(done, ExitCode.USAGE, name, text)
+    assert files_below(tmp_path) == before
+
+
+UNKNOWN = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        *((["check", name], name) for name in ("missing", "empty", "binary", "half.qgraph")),
+        (["stats", "directory"], "Is a directory"),
+        (["show", "graph.yaml", "--quantum", UNKNOWN], UNKNOWN),
+        (["show", "graph.yaml", "--task", "nope"], "found 'nope'"),
+        (["show", "graph.yaml", "--data-id", "nope"], "found 'nope'"),
+        (["urls", "graph.yaml", "--datastore", "nonsense"], "found 'nonsense'"),
+        (["subset", "graph.yaml", "list/x.yaml"], "list/x.yaml: cannot be written"),
+        (["subset", "graph.yaml", "nowhere/x.qgraph"], "nowhere/x.qgraph: cannot be written"),
+        (["subset", "graph.yaml", "x.txt"], "found '.txt'"),
+        (["convert", "graph.yaml", "list/x.qgraph"], "list/x.qgraph: cannot be written"),
+        (["diff", "graph.yaml", "missing"], "missing"),
+        (["diff", "graph.yaml"], "Missing argument"),
+        (["check", "graph.yaml", "extra"], "extra"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_command_about_graphs(tmp_path: Path, words: list[str], text: str) -> None:
+    make_files(tmp_path)
+    (tmp_path / "graph.yaml").write_text(yaml.safe_dump(make_survey(1), sort_keys=False))
+    before = files_below(tmp_path)
+    check_refused(call(tmp_path, "graph", *words), ExitCode.USAGE, text)
     assert files_below(tmp_path) == before
