@@ -2,7 +2,7 @@
 """The central registry against the objects in the bucket, for verify."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +24,16 @@ def list_datasets(store: ObjectStore, run: str) -> dict[str, int]:
         for stored in store.list_objects(f"{run}/")
         if not stored.key.startswith(control)
     }
+
+
+def without_other_runs(keys: Collection[str], run: str) -> set[str]:
+    """Leave out the objects of RUNs whose names begin with that of this one and a slash.
+
+    They have control objects of their own, and are nobody's orphans.
+    """
+    parts = (key.partition(f"/{names.CONTROL}/") for key in keys)
+    others = tuple({f"{other}/" for other, control, _ in parts if control and other != run})
+    return {key for key in keys if not key.startswith(others)}
 
 
 def list_logs(store: ObjectStore, run: str) -> list[str]:

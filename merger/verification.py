@@ -4,7 +4,13 @@
 import time
 from collections.abc import Collection, Iterator
 
-from merger.bucket_comparison import compare_checksums, compare_objects, list_datasets, list_logs
+from merger.bucket_comparison import (
+    compare_checksums,
+    compare_objects,
+    list_datasets,
+    list_logs,
+    without_other_runs,
+)
 from merger.central_registry import CentralRegistry
 from merger.delta_reading import list_deltas, read_batches
 from merger.findings import Finding, FindingKind, VerifyReport
@@ -71,12 +77,12 @@ def verify_run(
     report.add(compare_objects(sizes, run, rows))
     if checksums:
         report.add(compare_checksums(store, sizes, run, rows))
-    logs = list_logs(store, run)
-    _add_left(report, LeftObjects(sizes, logs, keys, rows, expected))
+    objects, logs = without_other_runs(sizes, run), list_logs(store, run)
+    _add_left(report, LeftObjects(objects, logs, keys, rows, expected))
     report.add(_recorded(rows, {*keys, *strangers}))
     predicted = list(predictions.quantum_ids())
     report.add(_notes(predicted, expected))
-    report.n_quanta, report.n_objects = len(predicted), len(sizes)
+    report.n_quanta, report.n_objects = len(predicted), len(objects)
     report.wall_s = time.monotonic() - began
     return report
 

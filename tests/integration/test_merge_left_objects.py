@@ -157,3 +157,17 @@ def test_object_that_lost_a_conflict_is_neither(site: MergeSite) -> None:
     site.merge()
     report = report_of(site)
     assert (report["orphaned"], report["superseded"]) == ([], [])
+
+
+def test_objects_of_a_run_below_are_not_looked_at(site: MergeSite) -> None:
+    """A RUN may be called like another one and more; nothing of it is an orphan."""
+    below = factories.make_graph(1, run=f"{site.graph.run}/below")
+    factories.publish(site.store, below)
+    factories.put_objects(site.store, factories.make_delta(below))
+    factories.put_delta(site.store, factories.make_delta(below))
+    site.put(site.delta(0, 2))
+    site.merge()
+    report = report_of(site)
+    assert (report["orphaned"], report["n_objects"], report["n_differences"]) == ([], 2, 0)
+    site.graph = below
+    assert [f["kind"] for f in report_of(site)["findings"]] == ["delta_not_merged"]
