@@ -15,7 +15,7 @@ from typing import Any
 from registry.delta import DatasetRow, DatastoreRow, Delta
 from registry.model import DataId
 from registry.typed_json import canonical
-from transfer_plugins.object_store import ObjectStore
+from transfer_plugins.object_store import ObjectStore, TransferError
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -58,11 +58,6 @@ def compare_outputs(store: ObjectStore, old: Delta | None, new: Delta) -> list[C
     ----------
     old
         None if no attempt succeeded before: everything is extra then.
-
-    Raises
-    ------
-    transfer_plugins.object_store.TransferError
-        If an object that is to be looked into cannot be fetched.
     """
     before = _records(old) if old else {}
     after = _records(new)
@@ -94,7 +89,11 @@ def _compare(
         verdict = Verdict.SAME
     else:
         verdict = Verdict.DIFFERENT
-        differences = _look_into(store, before[1], after[1])
+        try:
+            differences = _look_into(store, before[1], after[1])
+        except TransferError as error:
+            # The checksums told already that they differ; the other outputs are looked at.
+            differences = [str(error)]
     known = after or before
     assert known is not None
     return ComparedOutput(

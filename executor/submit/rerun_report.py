@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from executor.exit_codes import ExitCode, code_of_signal
@@ -157,11 +158,10 @@ def comparison_table(compared: Sequence[ComparedOutput]) -> Table:
         table.add_column(heading)
     for found in compared:
         colour = "green" if found.verdict is Verdict.SAME else "red"
-        differences = "\n".join(found.differences)
         table.add_row(
             found.dataset_type,
-            format_data_id(found.data_id),
+            escape(format_data_id(found.data_id)),
             f"[{colour}]{found.verdict}[/{colour}]",
-            differences.replace("[", "\\["),
+            escape("\n".join(found.differences)),
         )
     return table

@@ -3,8 +3,8 @@
 
 import json
 import os
+import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ import pytest
 from executor.exit_codes import ExitCode
 from registry.attempt import AttemptStatus
 from registry.model import derived_id
-from tests.local_graphs import RUN, GraphRun, make_survey
+from tests.local_graphs import GraphRun, make_survey
+from tests.processes import processes_in, wait_until
+from tests.rerun_process import call as rerun
+from tests.rerun_process import command as rerun_command
 
 
 @pytest.fixture
@@ -23,19 +26,6 @@ def graph_run(tmp_path: Path) -> GraphRun:
     found.fail("fit", exposure=1)
     assert found.run().code == ExitCode.FAILED
     return found
-
-
-def rerun(graph_run: GraphRun, *options: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command."""
-    words = ["rerun", RUN, "--datastore", graph_run.datastore, *options]
-    return subprocess.run(
-        [sys.executable, "-m", "executor", *words],
-        cwd=graph_run.directory,
-        env={**os.environ, "TMPDIR": str(graph_run.directory)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 def failed_quantum(graph_run: GraphRun) -> str:
@@ -96,6 +86,20 @@ def test_unknown_quantum_is_told(graph_run: GraphRun, options: list[str]) -> Non
     assert done.returncode == ExitCode.USAGE
     assert unknown in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_stopped_rerun_ends_as_aborted(graph_run: GraphRun) -> None:
+    begun = graph_run.directory / "begun"
+    command = ["sh", "-c", f"touch {begun}; sleep 1000"]
+    graph_run.document["tasks"]["fit"]["command"] = command
+    graph_run.prepare()
+    options = ("--quantum", failed_quantum(graph_run), "--graph", "graph.yaml")
+    with subprocess.Popen(rerun_command(graph_run, *options), cwd=graph_run.directory) as runner:
+        wait_until(begun.exists, "the fit has begun")
+        runner.send_signal(signal.SIGTERM)
+        assert runner.wait(timeout=60) == 128 + signal.SIGTERM
+    assert ("fit", AttemptStatus.ABORTED) in graph_run.attempts()
+    assert not processes_in(graph_run.directory)
 
 
 def test_scratch_is_removed(graph_run: GraphRun) -> None:

@@ -155,3 +155,25 @@ def test_scratch_run_is_merged_like_any_other(local: GraphRun, database: str) ->
     counted = dict(dumps.rows(database, "SELECT run, count(*) FROM dataset GROUP BY run"))
     assert (counted[INTO], counted[RUN]) == (3, 5)
     assert len(counting_deltas(local.store, INTO)) == 3
+
+
+def test_run_whose_data_stay_put_is_repeated_and_replaced_the_same_way(tmp_path: Path) -> None:
+    direct = GraphRun(tmp_path, (tmp_path / "store").as_uri(), make_survey(1))
+    assert direct.run("--data", "direct").code == 0
+    assert rerun(direct, "--task", "fit", "--into", INTO, "--compare").code == 0
+    append_to_task(direct, "isr", "echo mended >> $1")
+    mended = rerun(direct, "--task", "isr", "--graph", "graph.yaml", "--replace", "--downstream")
+    assert mended.code == 0, mended.stderr
+    assert direct.content("coadd") == [b"raw 0\nisr\nmended\nfit\n"]
+    jobs = [direct.store.get(key) for key in direct.keys() if "/jobs/" in key]
+    assert [b'"data_mode":"direct"' in job for job in jobs] == [True] * 3
+
+
+def test_object_that_is_gone_is_told_and_the_others_are_compared(local: GraphRun) -> None:
+    fit = local.counting()[quantum_of(local, "fit", exposure=0)]
+    local.store.delete(fit.rows.datastore_record[0].object_key)
+    append_to_task(local, "fit", "echo mended >> $1")
+    found = rerun(local, "--task", "fit", "--graph", "graph.yaml", "--compare")
+    assert found.code == ExitCode.OUTPUTS_DIFFER, found.stderr
+    gone, other = (c["differences"][0] for c in found.report["compared"])
+    assert ": not found" in gone and other.startswith("first difference at byte 14")

@@ -170,3 +170,16 @@ def test_mended_graph_of_other_quanta_is_refused(graph_run: GraphRun) -> None:
     found = rerun(graph_run, "--failed", "--graph", "graph.yaml")
     assert found.code == ExitCode.OTHER_GRAPH
     assert "only tasks can be mended" in found.stderr
+
+
+def test_quanta_of_all_graphs_of_an_extended_run_are_known(tmp_path: Path) -> None:
+    extended = GraphRun(tmp_path, (tmp_path / "store").as_uri(), make_survey(2))
+    coadd, *others = extended.document["quanta"]
+    extended.document["quanta"] = others
+    assert extended.run("-j", "2").code == 0
+    extended.document["quanta"] = [coadd, *others]
+    extended.document["tasks"]["coadd"]["command"] = ["false"]
+    assert extended.run("--extend").code == ExitCode.FAILED
+    assert planned(extended, "--failed") == {("coadd", "None")}
+    downstream = planned(extended, "--replace", "--downstream", "--data-id", "exposure=1")
+    assert downstream == {("isr", "1"), ("fit", "1"), ("coadd", "None")}
