@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from executor.task import InvalidTaskError, command_of, public_environment, task_environment
-from registry.job import Job, TaskCall
+from registry.job import DataMode, Job, TaskCall
 from tests.samples import ATTEMPT_ID, DATA_ID, QUANTUM_ID, RUN, make_input, make_job, make_output
 
 OTHER = make_input(dataset_id="other", path="raw/other")
@@ -124,6 +124,12 @@ def test_addresses_and_secrets_are_kept_from_tasks() -> None:
     assert public_environment(environment) == {name: "x" for name in PUBLIC}
 
 
+def test_in_direct_mode_a_task_sees_what_leads_to_s3_and_to_no_database() -> None:
+    environment = {name: "x" for name in (*PRIVATE, *PUBLIC)}
+    found = public_environment(environment, data_mode=DataMode.DIRECT).keys() - set(PUBLIC)
+    assert found == {name for name in PRIVATE if name.startswith(("AWS", "S3", "LSST_RESOURCES"))}
+
+
 def test_task_knows_where_and_who_it_is(sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -136,6 +142,7 @@ def test_task_knows_where_and_who_it_is(sandbox: Path, monkeypatch: pytest.Monke
         "SANDBOX": str(sandbox),
         "REPO": str(sandbox / "repo"),
         "REGISTRY": str(sandbox / "registry.sqlite3"),
+        "VERSIONS": str(sandbox / "versions.json"),
         "RUN": RUN,
         "QUANTUM_ID": QUANTUM_ID,
         "ATTEMPT_ID": ATTEMPT_ID,
