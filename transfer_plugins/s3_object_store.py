@@ -193,7 +193,8 @@ def _make_client(endpoint_url: str | None) -> "S3Client":
     from botocore.exceptions import BotoCoreError
 
     # At DEBUG it logs whole requests, and with them the token of a session.
-    logging.getLogger("botocore").setLevel(logging.INFO)
+    log = logging.getLogger("botocore")
+    log.setLevel(max(logging.INFO, log.getEffectiveLevel()))
     config = Config(
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         max_pool_connections=_KEPT_CONNECTIONS,
