@@ -18,7 +18,10 @@ import pytest
 from executor.exit_codes import ExitCode
 from registry import names
 from registry.attempt import AttemptStatus
+from tests.chain_attempt import HaltedAttempt
+from tests.fix_chain import Reference
 from tests.halted_processes import mark, marked_processes
+from tests.local_graphs import RUN, GraphRun
 from tests.processes import wait_until
 from tests.samples import RAW_CONTENT
 from tests.wrapper_process import Sandbox, make_sandbox
@@ -29,6 +32,8 @@ PYTHON = f"{sys.executable} -c"
 SQLITE = f"{PYTHON} 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])'"
 ENDLESS = "WITH RECURSIVE n(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM n) SELECT"
 FORGED = "for f in job.json stage-in.json delta.json stage-out.json stage-out.json.part; do"
+
+FILES_OF_A_RUN = ("graph.yaml", "halted", "tmp")
 
 Tree = dict[str, tuple[int, bytes]]
 
@@ -50,7 +55,7 @@ def tree(directory: Path) -> Tree:
     found = {}
     for path in directory.rglob("*"):
         name = path.relative_to(directory).as_posix()
-        if name.split("/")[0] not in ("sandbox", "store"):
+        if name.split("/")[0] not in ("sandbox", "store", "scratch", *FILES_OF_A_RUN):
             status = path.lstat()
             content = path.read_bytes() if path.is_file() else b""
             found[name] = (status.st_mode, content)
@@ -274,3 +279,63 @@ def test_full_disk_ends_in_a_failed_attempt(tmp_path: Path, small_disk: bool, wh
     (entry,) = sandbox.stage_out_list().files
     sandbox.stage_out()
     assert sandbox.store.get(entry.key)
+
+
+FORGERY = """
+import os, signal
+from pathlib import Path
+from registry import names, staging
+from transfer_plugins.checksums import checksum_of_file
+run = os.environ["QUANTUM_EXEC_RUN"]
+status = os.stat("job.json")
+entry = staging.StageOutFile(
+    "job.json", f"{run}/forged", status.st_size, checksum_of_file(Path("job.json")), status.st_mtime_ns
+)
+with open(names.STAGE_OUT_FILE, "wb") as file:
+    file.write(staging.write_stage_out_list(staging.StageOutList(run, [entry])))
+os.kill(os.getppid(), signal.SIGKILL)
+signal.pause()
+"""
+
+
+def set_command(graph_run: GraphRun, *command: str) -> list[str]:
+    """Give the quantum in the middle another command; returns the old one."""
+    task = graph_run.document["tasks"]["join"]
+    old, task["command"] = task["command"], list(command)
+    return list(old)
+
+
+def test_list_of_a_task_that_killed_its_wrapper_is_not_uploaded(
+    chain_run: GraphRun, reference: Reference
+) -> None:
+    good = set_command(chain_run, sys.executable, "-c", FORGERY)
+    before = chain_run.keys()
+    report = chain_run.run()
+    assert report.code == ExitCode.FAILED
+    assert "ended with SIGKILL and left no delta" in report.failures[0], report.failures
+    assert sorted(chain_run.keys()) == sorted(before)
+    set_command(chain_run, *good)
+    assert chain_run.run().code == 0
+    assert chain_run.result() == reference.result
+
+
+def test_output_that_changed_after_it_was_recorded_is_not_uploaded(
+    chain_run: GraphRun, reference: Reference
+) -> None:
+    attempt = HaltedAttempt(chain_run, "outputs recorded", is_by_uri=False)
+    (output,) = chain_run.scratch.glob(f"*/join-*/repo/{RUN}/sum/*.txt")
+    output.write_text("other")
+    code, stderr = attempt.go_on()
+    assert code == ExitCode.FAILED
+    assert "sum_1.txt: expected" in stderr and "it changed after it was recorded" in stderr
+    assert [d.task_label for d in chain_run.deltas()] == ["split"]
+    assert chain_run.run().code == 0
+    assert chain_run.result() == reference.result
+
+
+def test_sandbox_from_which_a_task_took_all_rights_is_removed(chain_run: GraphRun) -> None:
+    locked = "mkdir -p own/deep; touch own/deep/file; chmod 0 own/deep own; exit 3"
+    set_command(chain_run, "sh", "-c", locked)
+    report = chain_run.run()
+    assert (report.code, report.counts["join"]) == (ExitCode.FAILED, (1, 0, 1, 0)), report
+    assert list(chain_run.scratch.iterdir()) == []
