@@ -120,12 +120,12 @@ def headers(draw: st.DrawFn) -> Document:
 
 
 def _quantum(draw: st.DrawFn, label: str, data_id: Document, read: Any, made: Any) -> Document:
-    document = {"task": label, "data_id": data_id, "inputs": _by_type(read), "outputs": {}}
-    document["outputs"] = _by_type(made)
+    both = {"inputs": _by_type(read), "outputs": _by_type(made)}
+    document: Document = {"task": label, "data_id": data_id, **both}
     if draw(st.booleans()):
         document["quantum_id"] = draw(_IDS)
     names = [name for name, _ in made]
-    if names and draw(st.booleans()):
+    if draw(st.booleans()) and names:
         name = draw(st.sampled_from(names))
         ids = draw(
             st.lists(_IDS | st.none(), min_size=names.count(name), max_size=names.count(name))
