@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from executor.exit_codes import ExitCode
+from executor.worker_command import stage_in_code
 from registry import names
 from registry.job import JOB_FORMAT, write_job
 from tests.local_graphs import GraphRun, make_survey
 from tests.refusals import call, check_refused, files_below
 from tests.samples import QUANTUM_ID, RAW_CONTENT, RAW_KEY, RUN, make_input, make_job
 from tests.wrapper_process import Sandbox, make_sandbox
-from transfer_plugins.object_store import ObjectStore, open_store
+from transfer_plugins.object_store import ObjectStore, TransferError, open_store
 
 KEY = names.job_key(RUN, QUANTUM_ID)
 
@@ -168,6 +169,21 @@ def test_sandbox_whose_files_cannot_be_written(store: ObjectStore, scratch: Path
     (scratch / "sandbox" / names.STAGE_IN_FILE).mkdir(parents=True)
     done = run(store, scratch, "--sandbox", "sandbox")
     check_refused(done, ExitCode.SANDBOX_UNUSABLE, names.STAGE_IN_FILE, "Is a directory")
+
+
+@pytest.mark.parametrize("name", [names.STAGE_OUT_FILE, names.JOB_FILE, names.STAGE_IN_FILE])
+def test_sandbox_on_a_full_disk(store: ObjectStore, scratch: Path, name: str) -> None:
+    """Linux has a device on which every write finds no space."""
+    (scratch / name).symlink_to("/dev/full")
+    done = run(store, scratch, "--sandbox", ".")
+    check_refused(done, ExitCode.SANDBOX_UNUSABLE, "sandbox .: ", "No space left on device")
+
+
+def test_input_that_fills_the_disk(store: ObjectStore) -> None:
+    """The file that it is fetched into has a name that nobody can know."""
+    with pytest.raises(TransferError) as caught:
+        store._fetch(RAW_KEY, Path("/dev/full"))
+    assert stage_in_code(caught.value) == ExitCode.SANDBOX_UNUSABLE
 
 
 @pytest.mark.parametrize(
