@@ -242,5 +242,5 @@ def _look(bucket: "BucketRun", report: "RerunReport", options: _Options) -> None
         kept = report.not_replaced()
         replaced = {q: a for q, a in report.rerun.replaced.items() if q not in kept}
         report.consumers = consumers(read_bucket_run(bucket.store, bucket.run), replaced)
-        if report.local is not None and not report.exit_code:
+        if report.is_finished and not report.exit_code:
             end_replacement(bucket.store, report.rerun)

@@ -40,6 +40,11 @@ class RerunReport:
     is_dry: bool = False
 
     @property
+    def is_finished(self) -> bool:
+        """Whether the quanta were run, and it is known how they ended."""
+        return self.local is not None or (self.dag is not None and self.dag.exit_code is not None)
+
+    @property
     def exit_code(self) -> int:
         """0 if all was successful and nothing differs; else the first reason why not."""
         if self.local is not None:
@@ -62,7 +67,7 @@ class RerunReport:
 
     def not_replaced(self) -> dict[str, str]:
         """Attempts that still count because no new one succeeded, by quantum id."""
-        if self.is_dry or (self.local is None and (self.dag is None or self.dag.exit_code is None)):
+        if not self.is_finished:
             return {}
         return {
             quantum_id: old

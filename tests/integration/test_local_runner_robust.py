@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from executor.exit_codes import ExitCode
@@ -19,7 +18,7 @@ from executor.submit.publish import publish_graph
 from executor.submit.rerun import plan_of_bucket
 from registry import names
 from tests.local_graphs import GraphRun, make_survey
-from tests.processes import processes_in
+from tests.processes import has_ended, processes_in, wait_until
 from transfer_plugins.object_store import DirectoryObjectStore
 
 # The shell is killed with the wrapper, by Linux; what it started is not.
@@ -65,7 +64,7 @@ def test_children_of_others_are_left_alone(local: GraphRun) -> None:
     ours = [subprocess.Popen(sleep), subprocess.Popen(sleep, start_new_session=True)]
     ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
     try:
-        psutil.wait_procs([psutil.Process(ended.pid)], timeout=0)
+        wait_until(lambda: has_ended(ended.pid), "one of them has ended, and was not asked")
         assert len(run_here(local).failed()) == 2
         assert [child.poll() for child in ours] == [None, None]
         assert ended.wait(timeout=30) == 7
