@@ -77,7 +77,8 @@ def read_stage_out_list(text: bytes, what: str) -> StageOutList:
     FormatError
         If it is damaged.
     InvalidNameError
-        If a path leaves the sandbox or a key leaves the RUN.
+        If a path leaves the sandbox, a key leaves the RUN, or a file would lie among its control
+        objects: there an attempt writes its log and its delta, and nothing else.
     """
     stage_out = typed_json.decode(StageOutList, text, what)
     names.check_run(stage_out.run)
@@ -87,5 +88,11 @@ def read_stage_out_list(text: bytes, what: str) -> StageOutList:
         if not entry.key.startswith(f"{stage_out.run}/"):
             raise InvalidNameError(
                 f"{what}: expected keys below RUN {stage_out.run!r}, found {entry.key!r}"
+            )
+    control, logs = names.control_prefix(stage_out.run), names.log_prefix(stage_out.run)
+    for entry in stage_out.files:
+        if entry.key.startswith(control) and not entry.key.startswith(logs):
+            raise InvalidNameError(
+                f"{what}: expected keys of datasets and logs, found {entry.key!r}"
             )
     return stage_out

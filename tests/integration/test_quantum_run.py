@@ -212,7 +212,7 @@ def test_seeded_rows_can_be_read_with_plain_sqlite(tmp_path: Path) -> None:
             "table dimension_record, column record: expected JSON",
         ),
         ("INSERT INTO metric VALUES ('x', 'n', 1)", "table metric: expected a name and a finite"),
-        ("DROP TABLE datastore_record", "no such table: datastore_record"),
+        ("DROP TABLE datastore_record", "private registry registry.sqlite3: no such table: d"),
     ],
 )
 def test_registry_that_cannot_be_merged_fails_the_attempt(

@@ -51,6 +51,14 @@ def test_key_outside_of_the_run_is_refused(key: str) -> None:
         staging.read_stage_out_list(text, "list")
 
 
+@pytest.mark.parametrize("control", ["jobs/q.json", "graphs/g.json", "deltas/q.a.json"])
+def test_file_among_the_control_objects_is_refused(control: str) -> None:
+    bad = staging.StageOutFile(FILE.path, names.control_prefix(RUN) + control, 7, "sha256:00", 1)
+    text = staging.write_stage_out_list(staging.StageOutList(RUN, [bad]))
+    with pytest.raises(InvalidNameError, match="list: expected keys of datasets and logs, found"):
+        staging.read_stage_out_list(text, "list")
+
+
 def test_damaged_list_names_its_place() -> None:
     text = staging.write_stage_out_list(staging.StageOutList(RUN, [FILE]))
     with pytest.raises(FormatError, match=r"list\.files\[0\]\.size_bytes: expected an integer"):
