@@ -236,7 +236,7 @@ def convert(
     from executor.graph.gathered_quanta import with_index
     from executor.graph.graph_file import write_graph
 
-    found = with_index(_checked(graph, run)[0])
+    found = with_index(*_checked(graph, run))
     write_graph(found, out)
     _report_written(found, out, as_json)
 

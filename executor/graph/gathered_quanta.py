@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from executor.graph.column_codes import Integers, combine_codes, ranges
-from executor.graph.columnar_check import check_columns, graph_id_of, index_of
+from executor.graph.columnar_check import CheckedColumns, check_columns, graph_id_of, index_of
 from executor.graph.columnar_graph import ColumnarGraph
 from executor.graph.derived_columns import id_bytes
 from executor.graph.graph_header import GraphHeader, read_run
@@ -260,9 +260,9 @@ class GatheredQuanta:
         return pa.table(columns, schema=schema).combine_chunks()
 
 
-def with_index(graph: ColumnarGraph) -> ColumnarGraph:
-    """A graph that is checked, with an index of its ids; raises `GraphError`."""
-    checked = check_columns(graph)
+def with_index(graph: ColumnarGraph, checked: CheckedColumns | None = None) -> ColumnarGraph:
+    """A graph with an index of its ids; it is checked unless it was; raises `GraphError`."""
+    checked = checked or check_columns(graph)
     return replace(
         graph,
         stored_graph_id=graph.header.graph_id or graph_id_of(graph, checked),

@@ -180,7 +180,8 @@ def _read_outputs(
         key = (kind.name, canonical(data_id))
         name = f"{kind.name} ({format_data_id(data_id)})"
         if key in reader.producers:
-            raise reader.error(place, f"{name} is made by two quanta")
+            other = reader.producers[key][0]
+            raise reader.error(place, f"{name} is made by two quanta, also by {other}")
         if key in reader.existing:
             raise reader.error(place, f"{name} is also under 'inputs'")
         output = PredictedOutput(

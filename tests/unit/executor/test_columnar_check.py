@@ -206,8 +206,8 @@ def test_part_of_a_wrong_file_is_refused_too(
     graph: ColumnarGraph, tmp_path: Path, table: str
 ) -> None:
     path = tmp_path / "wrong.qgraph"
-    values = {"quanta": {"reads": [99]}, "datasets": {"producer_row": 99}}[table]
-    write_columnar(changed(graph, table, 0, **values), path)
+    values: dict[str, Row] = {"quanta": {"reads": [99]}, "datasets": {"producer_row": 99}}
+    write_columnar(changed(graph, table, 0, **values[table]), path)
     found = open_columnar(path)
     with pytest.raises(GraphError, match=r"wrong\.qgraph"):
         list(found.quanta_at(np.array([0])))
