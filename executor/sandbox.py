@@ -25,14 +25,14 @@ def make_sandbox(task_label: str, named: Path | None = None) -> Iterator[Path]:
     import shutil
     import tempfile
 
-    where = Path.cwd() if named is None else named
+    where = named or Path()
     is_new = not where.exists() if named else True
     with telling_of_disk(where):
         if named is None:
             # Costs as much as a tenth of a no-op quantum, which needs none by itself.
             import tempfile
 
-            sandbox = Path(tempfile.mkdtemp(prefix=f"{task_label}-", dir=where))
+            sandbox = Path(tempfile.mkdtemp(prefix=f"{task_label}-", dir=where)).resolve()
         else:
             named.mkdir(parents=True, exist_ok=True)
             sandbox = named.resolve()

@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     if options.exit_with_parent is not None and _has_lost(options.exit_with_parent):
         return code_of_signal(signal.SIGTERM)
     if not options.jobs:
-        return _run_staged_in(options.sandbox or Path.cwd())
+        return _run_staged_in(options.sandbox or Path())
     with _noting_stop() as stopped_by:
         return _run_each(options.jobs, options.sandbox, options.endpoint_url, stopped_by)
 

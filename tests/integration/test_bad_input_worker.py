@@ -2,6 +2,8 @@
 """``run`` and ``run-local`` with wrong jobs, inputs, outputs, sandboxes and arguments."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,18 @@ def test_sandbox_whose_files_cannot_be_written(store: ObjectStore, scratch: Path
     (scratch / "sandbox" / names.STAGE_IN_FILE).mkdir(parents=True)
     done = run(store, scratch, "--sandbox", "sandbox")
     check_refused(done, ExitCode.SANDBOX_UNUSABLE, names.STAGE_IN_FILE, "Is a directory")
+
+
+@pytest.mark.parametrize("by_uri", [False, True])
+def test_directory_that_was_removed(store: ObjectStore, tmp_path: Path, by_uri: bool) -> None:
+    store.put(KEY, write_job(make_job()))
+    uris = [f"{store.uri}/{KEY}"] if by_uri else []
+    words = [sys.executable, "-m", "executor", "run", *uris]
+    script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    check_refused(done, ExitCode.SANDBOX_UNUSABLE, "No such file or directory")
 
 
 @pytest.mark.parametrize("name", [names.STAGE_OUT_FILE, names.JOB_FILE, names.STAGE_IN_FILE])
