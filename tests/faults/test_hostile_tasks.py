@@ -6,6 +6,7 @@ The table "What a task can do wrong" of ``docs/operations.md`` tells the same.
 
 import gzip
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -287,9 +288,9 @@ from pathlib import Path
 from registry import names, staging
 from transfer_plugins.checksums import checksum_of_file
 run = os.environ["QUANTUM_EXEC_RUN"]
-status = os.stat("job.json")
+status, checksum = os.stat("job.json"), checksum_of_file(Path("job.json"))
 entry = staging.StageOutFile(
-    "job.json", f"{run}/forged", status.st_size, checksum_of_file(Path("job.json")), status.st_mtime_ns
+    "job.json", f"{run}/forged", status.st_size, checksum, status.st_mtime_ns
 )
 with open(names.STAGE_OUT_FILE, "wb") as file:
     file.write(staging.write_stage_out_list(staging.StageOutList(run, [entry])))
@@ -339,3 +340,18 @@ def test_sandbox_from_which_a_task_took_all_rights_is_removed(chain_run: GraphRu
     report = chain_run.run()
     assert (report.code, report.counts["join"]) == (ExitCode.FAILED, (1, 0, 1, 0)), report
     assert list(chain_run.scratch.iterdir()) == []
+
+
+OTHER_CASES = {
+    *("empty output", "kills its wrapper", "forged list", "ignores SIGTERM", "prints gigabytes"),
+    *("full disk", "file size limit", "changed output"),
+}
+"""What the tests that are not parametrized by name are called in the documentation."""
+
+
+def test_documentation_names_every_case() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    section = text.split("## What a task can do wrong, and what happens")[1].split("\n## ")[0]
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    told = {name for row in rows for name in re.findall("`([^`]+)`", row[-1])}
+    assert told == {*WRONG_OUTPUTS, *WRONG_REGISTRIES, *HARMLESS} | OTHER_CASES
