@@ -12,7 +12,7 @@ import msgspec
 from executor.submit.standings import delta_keys, standings_among
 from registry import names
 from registry.delta import Delta, read_delta
-from registry.errors import FormatError, QuantumExecError
+from registry.errors import FormatError, InvalidNameError, QuantumExecError
 from registry.graph_record import (
     GraphRecord,
     PredictedQuantum,
@@ -23,8 +23,11 @@ from registry.graph_record import (
 from registry.job import Job, read_job
 from registry.prediction import UnpredictedDeltaError, check_predicted
 from transfer_plugins.concurrency import map_concurrently
-from transfer_plugins.deltas import IsTrusted, Standing
-from transfer_plugins.object_store import ObjectStore
+from transfer_plugins.deltas import IsTrusted, Standing, trusting
+from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
+
+JOB_ERRORS = (ObjectNotFoundError, FormatError, InvalidNameError)
+"""Of a job file that is gone or damaged; the datastore itself is well."""
 
 _log = logging.getLogger(__name__)
 # 1,000,000 quanta in seconds; the reader of the standard library takes two minutes.
@@ -58,26 +61,35 @@ class BucketRun:
         return frozenset(t.name for record in self.records.values() for t in record.dataset_types)
 
     def rule_of(self, quantum_id: str) -> IsTrusted:
-        """The rule by which deltas of a quantum count."""
-        quantum = self.quanta[quantum_id]
+        """The rule by which deltas of a quantum count: that of workers, from the job."""
 
         def is_trusted(delta: Delta) -> bool:
-            key = names.delta_key(self.run, quantum_id, delta.attempt_id)
             try:
-                check_predicted(
-                    delta,
-                    key,
-                    task_label=quantum.task_label,
-                    data_id=quantum.data_id,
-                    outputs=quantum.outputs,
-                    dataset_types=self._dataset_types,
-                )
-            except UnpredictedDeltaError as error:
-                _log.warning("%s; it does not count", error)
-                return False
-            return delta.graph_id in self.records
+                job = self.job_of(quantum_id)
+            except JOB_ERRORS as error:
+                _log.warning("quantum %s: %s", quantum_id, error)
+                return self._is_predicted(delta)
+            return trusting(self.store, job, self.run, job.graph_id)(delta)
 
         return is_trusted
+
+    def _is_predicted(self, delta: Delta) -> bool:
+        """The rule where the job is gone or damaged: what the merger knows."""
+        quantum = self.quanta[delta.quantum_id]
+        key = names.delta_key(self.run, delta.quantum_id, delta.attempt_id)
+        try:
+            check_predicted(
+                delta,
+                key,
+                task_label=quantum.task_label,
+                data_id=quantum.data_id,
+                outputs=quantum.outputs,
+                dataset_types=self._dataset_types,
+            )
+        except UnpredictedDeltaError as error:
+            _log.warning("%s; it does not count", error)
+            return False
+        return delta.graph_id in self.records
 
     def standings(self, quantum_ids: Iterable[str]) -> dict[str, Standing]:
         """How some quanta stood; their deltas are read for it."""

@@ -2,11 +2,12 @@
 """Quanta again, from what is in the datastore: which are meant, and the plan that runs them."""
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from executor.graph.quantum_graph import Graph
 from executor.graph.selection import Selection, SelectionError
-from executor.submit.bucket_run import BucketRun
+from executor.submit.bucket_run import JOB_ERRORS, BucketRun
 from executor.submit.plan import Plan, labels_of
 from executor.submit.publish import OtherGraphError
 from registry import names
@@ -111,7 +112,9 @@ def job_source(bucket: BucketRun, mended: Graph | None) -> JobOf:
             )
         job = graph.job_of(graph.by_id[quantum_id])
         # A graph file does not tell who moves the bytes; that was said when it was published.
-        return replace(job, data_mode=bucket.job_of(quantum_id).data_mode)
+        with suppress(*JOB_ERRORS):
+            job = replace(job, data_mode=bucket.job_of(quantum_id).data_mode)
+        return job
 
     return job_of
 

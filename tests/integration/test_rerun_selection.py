@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from executor.exit_codes import ExitCode
+from registry import names
 from tests import factories
 from tests.local_graphs import RUN, GraphRun, make_survey
 from tests.rerun_process import call, deltas_of, quantum_of, rerun
@@ -183,3 +184,28 @@ def test_quanta_of_all_graphs_of_an_extended_run_are_known(tmp_path: Path) -> No
     assert planned(extended, "--failed") == {("coadd", "None")}
     downstream = planned(extended, "--replace", "--downstream", "--data-id", "exposure=1")
     assert downstream == {("isr", "1"), ("fit", "1"), ("coadd", "None")}
+
+
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_job_that_is_gone_or_damaged_is_written_anew_from_the_graph(
+    graph_run: GraphRun, content: bytes | None
+) -> None:
+    key = names.job_key(RUN, quantum_of(graph_run, "fit", exposure=1))
+    graph_run.store.delete(key)
+    if content is not None:
+        graph_run.store.put(key, content)
+    code = ExitCode.STAGE_IN_FAILED if content is None else ExitCode.INVALID_QUANTUM
+    assert rerun(graph_run, "--failed").code == code
+    graph_run.mend()
+    graph_run.prepare()
+    assert rerun(graph_run, "--failed", "--graph", "graph.yaml").code == 0
+
+
+def test_success_whose_key_is_not_that_of_its_path_does_not_count(graph_run: GraphRun) -> None:
+    quantum_id = quantum_of(graph_run, "fit", exposure=0)
+    delta = graph_run.counting()[quantum_id]
+    (record,) = delta.rows.datastore_record
+    elsewhere = replace(record, object_key=f"{RUN}/fit/elsewhere.txt")
+    rows = replace(delta.rows, datastore_record=[elsewhere])
+    factories.put_delta(graph_run.store, replace(delta, rows=rows))
+    assert planned(graph_run, "--failed") == {("fit", "0"), ("fit", "1")}
