@@ -26,32 +26,34 @@ def site(
     datastore: str,
     s3_settings: dict[str, str],
 ) -> Site:
-    """An access point whose graph was run to its end."""
+    """An access point whose graph was run; the calibration of one exposure failed."""
     need("psql")
     found = Site(pool, submit_directory, database, datastore, s3_settings)
     found.prepare()
-    found.submit(write_three_tasks(found.directory / "graph.yaml", open_store(datastore), RUN))
+    graph, store = found.directory / "graph.yaml", open_store(datastore)
+    found.submit(write_three_tasks(graph, store, RUN, failing="2"), codes=(1,))
     return found
 
 
-def rerun(site: Site, *options: str) -> dict[str, Any]:
-    """Run the command on the pool and wait for it; returns its report."""
-    where = ("--datastore", site.datastore, "--config", site.directory / "submit.yaml")
-    words: tuple[str | Path, ...] = (
-        "quantum-exec",
-        "rerun",
-        RUN,
-        *options,
-        *where,
-        "--pool",
-        "--wait",
-        "--json",
-    )
-    report: dict[str, Any] = json.loads(site.command(*words).stdout)
+def rerun(site: Site, *options: str, code: int = 0) -> dict[str, Any]:
+    """Run the command on the pool as the guide shows it; returns its report."""
+    where: tuple[str | Path, ...] = ("--datastore", site.datastore, "--config", "submit.yaml")
+    words = ("quantum-exec", "rerun", RUN, *options, *where, "--pool", "--wait", "--json")
+    report: dict[str, Any] = json.loads(site.command(*words, codes=(code,)).stdout)
     return report
 
 
-def test_reruns_beside_and_in_place(site: Site) -> None:
+def test_what_failed_is_mended_with_what_waited_for_it(site: Site) -> None:
+    assert rerun(site, "--failed", code=1)["n_quanta"] == 1
+    write_three_tasks(site.directory / "graph.yaml", open_store(site.datastore), RUN)
+    report = rerun(site, "--failed", "--downstream", "--graph", "graph.yaml")
+    assert sorted(q["status"] for q in report["quanta"]) == ["successful"] * 2
+    site.verify(RUN)
+    check_beside_and_in_place(site)
+
+
+def check_beside_and_in_place(site: Site) -> None:
+    """Successful quanta are run again in a scratch RUN, then in their own."""
     report = rerun(site, "--task", "calibrate", "--into", SCRATCH, "--compare")
     assert [found["verdict"] for found in report["compared"]] == ["same"] * len(EXPOSURES)
     counted = site.psql("SELECT run, count(*) FROM dataset WHERE quantum_id IS NOT NULL GROUP BY 1")
@@ -63,5 +65,7 @@ def test_reruns_beside_and_in_place(site: Site) -> None:
         "SELECT q.task_label, count(*), sum(a.superseded::int) FROM quantum q JOIN attempt a"
         f" USING (quantum_id) WHERE q.run = '{RUN}' GROUP BY q.quantum_id, 1 HAVING count(*) > 1"
     )
-    assert sorted(attempts) == [[label, "2", "1"] for label in ("calibrate", "coadd", "detect")]
+    # The calibration failed twice before it was successful.
+    expected = [["calibrate", "4", "1"], ["coadd", "2", "1"], ["detect", "2", "1"]]
+    assert sorted(attempts) == expected
     site.verify(RUN)
