@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 # click and argparse put their usage above the message.
-_USAGE = re.compile(r"^(Error|quantum-exec run: error): ", re.MULTILINE)
+_USAGE = re.compile(r"^(Error: |quantum-exec run: error: |╭─ Error ─)", re.MULTILINE)
 
 NO_AWS = {
     "AWS_CONFIG_FILE": os.devnull,
@@ -18,10 +18,12 @@ NO_AWS = {
 """Nothing of AWS that this machine may have set up."""
 
 
-def call(cwd: Path, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run ``quantum-exec`` with no terminal."""
+def call(
+    cwd: Path, *words: str, module: str = "executor", **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run ``quantum-exec``, or the program of another module, with no terminal."""
     return subprocess.run(
-        [sys.executable, "-m", "executor", *words],
+        [sys.executable, "-m", module, *words],
         cwd=cwd,
         env={**os.environ, **NO_AWS, **environment},
         stdin=subprocess.DEVNULL,
@@ -31,7 +33,12 @@ def call(cwd: Path, *words: str, **environment: str) -> "subprocess.CompletedPro
     )
 
 
-def check_refused(done: "subprocess.CompletedProcess[str]", code: int, *texts: str) -> None:
+def check_refused(
+    done: "subprocess.CompletedProcess[str]",
+    code: int,
+    *texts: str,
+    program: str = "quantum-exec",
+) -> None:
     """Look at the exit code, and that there is exactly one message, with these texts in it."""
     told = done.stderr
     assert done.returncode == code, told
@@ -40,7 +47,7 @@ def check_refused(done: "subprocess.CompletedProcess[str]", code: int, *texts: s
     if _USAGE.search(told):
         assert len(_USAGE.findall(told)) == 1
     else:
-        assert told.startswith("quantum-exec: ")
+        assert told.startswith(f"{program}: ")
         assert told.count("\n") == 1
     for text in texts:
         assert text in told

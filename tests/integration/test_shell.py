@@ -276,3 +276,28 @@ def test_quantum_of_direct_mode_is_opened_with_files(tmp_path: Path, datastore: 
     assert done.returncode == 0, done.stderr
     assert f"  made:       repo/{RUN}/isr/isr_0.txt" in done.stderr
     assert graph_run.keys() == before
+
+
+LIST_ENVIRONMENT = """
+import os, sys
+print([os.environ.get(name) for name in ("a.b", "QUOTED")], sys.argv[1])
+open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read())
+"""
+
+
+def test_script_quotes_whatever_it_holds(tmp_path: Path) -> None:
+    document = make_survey(1)
+    quoted = 'it\'s\n"$HOME" `id` \\ \N{SNOWMAN}'
+    document["tasks"]["isr"] = {
+        "command": [sys.executable, "-c", LIST_ENVIRONMENT, "{input:raw}", "{output:isr}"],
+        "environment": {"a.b": "x y", "QUOTED": quoted},
+    }
+    graph_run = GraphRun(tmp_path, (tmp_path / "store").as_uri(), document)
+    assert graph_run.run("-j", "1").counts["isr"] == (1, 1, 0, 0)
+    sandbox = 'it\'s a "sandbox" of $HOME;\n\N{SNOWMAN}'
+    done = shell(graph_run, "--task", "isr", "--sandbox", sandbox, "--", "./run-task")
+    assert done.returncode == 0, done.stderr
+    raw = tmp_path / sandbox / "repo" / "raw" / "all" / "raw" / "raw_0.txt"
+    assert done.stdout == f"{['x y', quoted]} {raw}\n"
+    (made,) = (tmp_path / sandbox / "repo" / RUN / "isr").iterdir()
+    assert made.read_bytes() == raw.read_bytes()
