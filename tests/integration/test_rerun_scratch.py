@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """``quantum-exec rerun --into`` and ``--compare``: successful quanta beside what they made."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from registry.job import read_job
 from registry.model import derived_id
 from tests import dumps
 from tests.local_graphs import RUN, GraphRun, make_survey
-from tests.rerun_process import append_to_task, call, deltas_of, quantum_of, rerun
+from tests.processes import processes_in, wait_until
+from tests.rerun_process import append_to_task, call, command, deltas_of, quantum_of, rerun
 
 INTO = "u/tester/again"
 
@@ -177,3 +179,27 @@ def test_object_that_is_gone_is_told_and_the_others_are_compared(local: GraphRun
     assert found.code == ExitCode.OUTPUTS_DIFFER, found.stderr
     gone, other = (c["differences"][0] for c in found.report["compared"])
     assert ": not found" in gone and other.startswith("first difference at byte 14")
+
+
+def test_killed_half_way_it_is_finished_by_the_same_command(tmp_path: Path) -> None:
+    graph_run = GraphRun(tmp_path, (tmp_path / "store").as_uri(), make_survey(2))
+    go = tmp_path / "go"
+    wait = f"[ $2 = 0 ] || until [ -e {go} ]; do sleep 0.01; done"
+    graph_run.prepare()
+    graph_run.document["tasks"]["fit"]["command"] = [
+        *("sh", "-c", f"cp $1 $3; {wait}", "sh", "{input:isr}", "{data_id:exposure}"),
+        "{output:fit}",
+    ]
+    go.touch()
+    assert graph_run.run("-j", "2").code == 0
+    go.unlink()
+    options = ("--task", "fit", "--into", INTO, "--compare", "-j", "2")
+    runner = subprocess.Popen(command(graph_run, *options), cwd=tmp_path)
+    wait_until(lambda: len(deltas_of(graph_run.store, INTO)) == 1, "one of the two is done")
+    runner.kill()
+    runner.wait(timeout=60)
+    wait_until(lambda: not processes_in(tmp_path), "nothing of the first call is left")
+    go.touch()
+    again = rerun(graph_run, *options)
+    assert (again.code, [c["verdict"] for c in again.report["compared"]]) == (0, ["same"] * 2)
+    assert len(deltas_of(graph_run.store, INTO)) == 2
