@@ -195,6 +195,7 @@ class _Attempt:
             environment.update(self.direct.environment)
         self.log.add("task_started")
         end = run_task(command, environment, self.sandbox, self.stop, job.task.resources)
+        sandbox_files.take_back(self.sandbox)
         facts = {"exit_code": end.exit_code, "signal": end.signal}
         self.log.add("task_ended", **{k: v for k, v in facts.items() if v is not None})
         if end.n_left_running:

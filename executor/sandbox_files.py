@@ -34,10 +34,14 @@ def reserve_space(sandbox: Path) -> None:
         raise _unusable(sandbox, error) from error
 
 
-def release_space(sandbox: Path) -> None:
-    """Give the reserved space back, and the right to write, which a task may have taken away."""
+def take_back(sandbox: Path) -> None:
+    """Give ourselves the rights in the sandbox that a task may have taken away."""
     with suppress(OSError):
         os.chmod(sandbox, stat.S_IMODE(os.stat(sandbox).st_mode) | stat.S_IRWXU)
+
+
+def release_space(sandbox: Path) -> None:
+    """Give the reserved space back."""
     with suppress(OSError):
         (sandbox / RESERVE_FILE).unlink()
 
