@@ -16,7 +16,7 @@ import pytest
 from executor.exit_codes import ExitCode
 from registry import names
 from registry.attempt import AttemptStatus
-from registry.job import write_job
+from registry.job import DataMode, write_job
 from tests.samples import QUANTUM_ID, RAW_CONTENT, RAW_KEY, RUN, make_job
 from tests.wrapper_process import Sandbox, make_function_sandbox, make_sandbox
 from transfer_plugins.deltas import standing_of
@@ -117,17 +117,18 @@ def test_function_runs(bare_python: Path, tmp_path: Path) -> None:
     assert [(row.name, row.value) for row in sandbox.delta().rows.metric] == [("n", 2.0)]
 
 
-def publish(store: ObjectStore) -> str:
+def publish(store: ObjectStore, mode: DataMode = DataMode.STAGED) -> str:
     """Put a job and its input into a datastore; returns the URI of the job."""
     key = names.job_key(RUN, QUANTUM_ID)
     store.put(RAW_KEY, RAW_CONTENT)
-    store.put(key, write_job(make_job()))
+    store.put(key, write_job(make_job(data_mode=mode)))
     return f"{store.uri}/{key}"
 
 
-def test_runs_by_uri_of_a_directory(bare_python: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", DataMode)
+def test_runs_by_uri_of_a_directory(bare_python: Path, tmp_path: Path, mode: DataMode) -> None:
     store = open_store((tmp_path / "store").as_uri())
-    done = call(bare_python, tmp_path, "-m", "executor", "run", publish(store))
+    done = call(bare_python, tmp_path, "-m", "executor", "run", publish(store, mode))
     assert done.returncode == 0, done.stderr
     assert standing_of(store, RUN, QUANTUM_ID).counting is not None
 
@@ -156,6 +157,13 @@ def test_other_commands_say_what_is_missing(
     assert done.returncode == ExitCode.FAILED
     assert done.stderr.startswith("quantum-exec: expected the Python package 'typer', found none")
     assert done.stderr.count("\n") == 1
+
+
+def test_plugin_tells_what_it_can(bare_python: Path, tmp_path: Path) -> None:
+    """HTCondor asks when it starts, and takes a plugin that fails then out for good."""
+    done = call(bare_python, tmp_path, "-m", "transfer_plugins.htcondor_plugin", "-classad")
+    assert done.returncode == 0, done.stderr
+    assert "SupportedMethods" in done.stdout
 
 
 def test_help_of_run_is_there(bare_python: Path, tmp_path: Path) -> None:
