@@ -89,4 +89,11 @@ def derived_id(*parts: object) -> str:
 
 def format_data_id(data_id: Mapping[str, object]) -> str:
     """Return a data ID as people write it: ``exposure=3, detector=1``."""
-    return ", ".join(f"{key}={value}" for key, value in data_id.items())
+    return ", ".join(f"{key}={printable(str(value))}" for key, value in data_id.items())
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters escaped: one line, which steers no terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

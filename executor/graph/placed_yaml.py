@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from registry.errors import QuantumExecError
+from registry.model import printable
 
 Trail = tuple[str | int, ...]
 
@@ -34,12 +35,13 @@ class PlacedDocument:
 
     def error(self, trail: Trail, message: str) -> GraphError:
         """Make the error for the value at a trail of keys and indexes."""
+        told = printable(f"{show_trail(trail)}{message}")
         if not self.lines:
-            return GraphError(f"{self.name}: {show_trail(trail)}{message}")
+            return GraphError(f"{self.name}: {told}")
         known = trail
         while known and known not in self.lines:
             known = known[:-1]
-        return GraphError(f"{self.name}:{self.lines.get(known, 1)}: {show_trail(trail)}{message}")
+        return GraphError(f"{self.name}:{self.lines.get(known, 1)}: {told}")
 
     def mapping(self, value: object, trail: Trail, keys: Mapping[str, bool]) -> dict[str, Any]:
         """Return a mapping whose keys are known and whose required ones (True) are there.

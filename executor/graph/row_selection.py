@@ -12,7 +12,7 @@ from executor.graph.columnar_graph import ColumnarGraph
 from executor.graph.graph_reader import value_problem
 from executor.graph.graph_tables import DIMENSION_PREFIX
 from executor.graph.selection import Selection, SelectionError
-from registry.model import DataIdValue
+from registry.model import DataIdValue, printable
 
 
 def selected_rows(graph: ColumnarGraph, selection: Selection) -> Integers:
@@ -29,7 +29,9 @@ def selected_rows(graph: ColumnarGraph, selection: Selection) -> Integers:
         found = [(quantum_id, graph.find(quantum_id)) for quantum_id in selection.quantum_ids]
         missing = sorted(quantum_id for quantum_id, row in found if row is None)
         if missing:
-            raise SelectionError(f"{graph.name}: there is no quantum {', '.join(missing)}")
+            raise SelectionError(
+                f"{graph.name}: there is no quantum {printable(', '.join(missing))}"
+            )
         rows = np.array(sorted(row for _, row in found if row is not None), np.int64)
     else:
         rows = np.arange(len(graph))

@@ -15,7 +15,7 @@ from executor.graph.graph_statistics import GraphStatistics
 from executor.graph.quantum_graph import Quantum
 from registry import typed_json
 from registry.job import PredictedInput
-from registry.model import format_data_id
+from registry.model import format_data_id, printable
 
 _MAX_DATASETS = 10
 _MAX_QUANTA = 20
@@ -35,7 +35,7 @@ def show_header(graph: ColumnarGraph, console: Console) -> None:
         start, end = graph.rows_of_task(label)
         runs = task.get("function") or " ".join(task.get("command", []))
         asked = ", ".join(f"{name} {value}" for name, value in task.get("resources", {}).items())
-        tasks.add_row(label, str(end - start), Text(runs), asked)
+        tasks.add_row(label, str(end - start), Text(printable(runs)), asked)
     console.print(tasks)
     kinds = Table("dataset type", "dimensions", "storage class", "extension")
     for name, kind in document["dataset_types"].items():

@@ -250,3 +250,18 @@ def test_help_does_not_load_what_graphs_need() -> None:
     code = "import sys, executor.cli; print({'pyarrow', 'numpy', 'yaml'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n"
+
+
+def test_values_do_not_leave_their_line(directory: Path) -> None:
+    field = {"field": "a\nb\x1b[31mc"}
+    document = make_survey(1)
+    document["dimensions"]["field"] = "str"
+    document["dataset_types"]["map"] = {"dimensions": ["field"], "storage_class": "Fits"}
+    document["quanta"][0].update(data_id=field, outputs={"map": field})
+    write(directory / "lines.yaml", document)
+    done = graph_command(directory, "show", "lines.yaml", "--task", "coadd")
+    assert "  out  map (field=a\\nb\\x1b[31mc)\n" in done.stdout
+    document["quanta"][0]["inputs"] = {"map": {"field": "a\nb"}}
+    write(directory / "lines.yaml", document)
+    done = graph_command(directory, "check", "lines.yaml")
+    check_refused(done, ExitCode.USAGE, "map (field=a\\nb) is made by no quantum")
