@@ -39,6 +39,9 @@ _BUSY_TIMEOUT_S = 30.0
 _MAX_JSON_DEPTH = 100
 # A delta is a few kB; at this number it is some 20 MB and something has gone wrong in the task.
 _MAX_ROWS = 100_000
+# Both are in keys of the central registry, where an entry of an index has 2704 bytes.
+_MAX_NAME = 200
+_MAX_DATA_ID_BYTES = 2000
 
 
 class PrivateRegistryError(QuantumExecError):
@@ -303,11 +306,16 @@ def _metric_row(row: Row, attempt_id: str) -> MetricRow:
 
 def _is_name(value: object) -> bool:
     """Whether a value is a text that PostgreSQL takes as a name."""
-    return isinstance(value, str) and value != "" and "\0" not in value
+    return isinstance(value, str) and 0 < len(value) <= _MAX_NAME and "\0" not in value
 
 
 def _data_id(table: str, text: object) -> DataId:
     found = _json_object(table, "data_id", text)
+    if len(canonical(found).encode()) > _MAX_DATA_ID_BYTES:
+        raise PrivateRegistryError(
+            f"table {table}: expected a data ID of at most {_MAX_DATA_ID_BYTES} bytes, found "
+            f"{str(text)[:100]!r}…"
+        )
     for value in found.values():
         if type(value) not in (str, int):
             raise PrivateRegistryError(

@@ -185,6 +185,13 @@ BAD_ROWS: list[tuple[str, tuple[object, ...], str]] = [
     ("metric", (ATTEMPT_ID, "m", b"7"), "expected a name and a finite number"),
     ("metric", (ATTEMPT_ID, b"m", 7), "expected a name and a finite number"),
     ("metric", (ATTEMPT_ID, "m\0", 7), "expected a name and a finite number"),
+    ("metric", (ATTEMPT_ID, "m" * 201, 7), "expected a name and a finite number"),
+    ("dimension_record", ("d" * 201, "{}", "{}"), "expected the name of a dimension"),
+    (
+        "dimension_record",
+        ("d", '{"a": "' + "x" * 2000 + '"}', "{}"),
+        "expected a data ID of at most 2000 bytes",
+    ),
     ("metric", ("another attempt", "m", 7), f"finite number for attempt {ATTEMPT_ID}, found"),
     ("dataset", ("no uuid", *DATASET[1:]), "expected the predicted outputs .* with id 'no uuid'"),
     ("dataset", (*DATASET[:1], "raw/all", *DATASET[2:]), "table dataset: expected .* found "),
