@@ -37,12 +37,13 @@ def write(path: Path, document: Document) -> None:
     path.write_text(yaml.safe_dump(document, sort_keys=False))
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """A directory with a survey of three exposures in both forms."""
-    write(tmp_path / "graph.yaml", make_survey(3))
-    assert graph_command(tmp_path, "convert", *FORMS).returncode == 0
-    return tmp_path
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a survey of three exposures in both forms, which no test changes."""
+    made = tmp_path_factory.mktemp("graphs")
+    write(made / "graph.yaml", make_survey(3))
+    assert graph_command(made, "convert", *FORMS).returncode == 0
+    return made
 
 
 @pytest.mark.parametrize("form", FORMS)
