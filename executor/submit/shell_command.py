@@ -148,7 +148,11 @@ def _banner(opened: "OpenSandbox") -> list[str]:
     from registry.model import format_data_id
 
     job = opened.job
-    missing = [f"missing:  input {i}, which no attempt made" for i in opened.missing]
+    missing = [
+        f"missing:  {i.dataset_type} ({_plain(format_data_id(i.data_id))}), which no attempt made"
+        for i in job.inputs
+        if i.dataset_id in opened.missing
+    ]
     return [
         f"quantum:  {job.quantum_id}",
         f"task:     {job.task_label} ({_plain(format_data_id(job.data_id))}), RUN {job.run}",

@@ -301,3 +301,19 @@ def test_script_quotes_whatever_it_holds(tmp_path: Path) -> None:
     assert done.stdout == f"{['x y', quoted]} {raw}\n"
     (made,) = (tmp_path / sandbox / "repo" / RUN / "isr").iterdir()
     assert made.read_bytes() == raw.read_bytes()
+
+
+def test_quantum_without_its_input_can_be_opened(tmp_path: Path) -> None:
+    """Its attempt was no work; by hand the script says what it lacks."""
+    document = make_survey(1)
+    document["tasks"]["isr"]["command"] = ["sh", "-c", "exit 79"]
+    graph_run = GraphRun(tmp_path, (tmp_path / "store").as_uri(), document)
+    assert graph_run.run().code == 0
+    done = shell(graph_run, "--task", "fit", "--json", "--", "./run-task")
+    assert done.returncode == ExitCode.INVALID_QUANTUM
+    assert "run-task: task fit: expected one dataset for {input:isr}, found 0" in done.stderr
+    report = json.loads(done.stdout)
+    (fit,) = [d for d in graph_run.deltas() if d.task_label == "fit"]
+    assert (report["attempt_id"], fit.no_work) == (fit.attempt_id, True)
+    assert len(report["missing_inputs"]) == 1
+    assert report["exit_code"] == ExitCode.INVALID_QUANTUM
