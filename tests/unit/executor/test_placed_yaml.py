@@ -78,9 +78,11 @@ def test_what_is_no_plain_yaml_is_refused(tmp_path: Path, text: str, message: st
 
 def test_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"a: \xe9")
-    for name, message in [("none", "No such file"), (".", "directory"), ("latin", "decode byte")]:
+    for name, message in [("none", "No such file"), (".", "directory")]:
         with pytest.raises(GraphError, match=f"cannot be read: .*{message}"):
             read_placed_yaml(tmp_path / name)
+    with pytest.raises(GraphError, match="expected a graph file, YAML or .*decode byte"):
+        read_placed_yaml(tmp_path / "latin")
 
 
 def test_trail_as_people_write_it() -> None:
