@@ -9,6 +9,7 @@ import itertools
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from registry.attempt import AttemptStatus
@@ -138,3 +139,17 @@ def test_second_run_makes_up_for_an_upload_to_s3_that_ended(
     wait_until(lambda: not marked_processes(tmp_path), "nothing of it runs any more")
     assert not [d for d in graph_run.deltas() if d.task_label == "join"]
     check_second_run(graph_run, reference, database, [])
+
+
+def test_runner_that_was_stopped_takes_note_of_sigterm(chain_run: GraphRun) -> None:
+    attempt = HaltedAttempt(chain_run, "task running", is_by_uri=False)
+    runner = attempt.started
+    runner.send_signal(signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(runner.pid).status() == psutil.STATUS_STOPPED, "it stands")
+    # Any of its threads may get what comes while it stands.
+    runner.terminate()
+    code, _ = attempt.go_on()
+    assert code == 128 + signal.SIGTERM
+    assert [d.status for d in chain_run.deltas() if d.task_label == "join"] == [
+        AttemptStatus.ABORTED
+    ]
