@@ -46,11 +46,12 @@ def test_the_tour_of_the_readme_runs_as_it_stands(project: Path, empty_database:
     """Local run, a look at a delta, init, merge and verify; the database is ours."""
     blocks = shell_blocks(ROOT / "README.md")
     local = [block for block in blocks if not block.startswith(_ON_A_POOL)]
-    assert len(local) == 3
+    assert len(local) == 4
     printed = [run_block(b.replace("postgresql:///survey", empty_database), project) for b in local]
     assert "summarize" in printed[0]
     assert '"status":"successful"' in printed[1]
-    assert "equal" in printed[2]
+    assert "\tput\tfile:///" in printed[2]
+    assert "equal" in printed[3]
 
 
 def test_commands_of_the_pool_tier_are_known(project: Path) -> None:
