@@ -44,9 +44,7 @@ def check_columns(graph: ColumnarGraph) -> CheckedColumns:
     quanta = graph.quanta_rows.whole()
     _check_labels(graph, quanta)
     _check_values(graph, quanta, "quanta")
-    for name in ("position", "first_output", "n_outputs", "reads"):
-        if quanta[name].null_count:
-            raise graph.error("quanta", f"{name}: expected a value in every row, found none")
+    graph.check_complete(quanta)
     if not np.array_equal(np.sort(quanta["position"].to_numpy()), np.arange(len(graph))):
         raise graph.error("quanta", "position: expected each place once, found others")
     _check_no_quantum_twice(graph, quanta)

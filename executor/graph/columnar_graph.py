@@ -189,6 +189,7 @@ class ColumnarGraph:
 
     def _made(self, rows: Integers) -> Iterator[Quantum]:
         table = self.quanta_rows.take(rows)
+        self.check_complete(table)
         labels = [self.labels[code] for code in self.label_codes(table)]
         ids = id_texts(self.quantum_ids(table))
         starts, reads = list_parts(table["reads"])
@@ -218,6 +219,12 @@ class ColumnarGraph:
             {name: value for name, value in zip(names, row, strict=True) if value is not None}
             for row in zip(*columns, strict=True)
         ]
+
+    def check_complete(self, table: pa.Table) -> None:
+        """Let rows of *quanta* lack nothing that all have; raises `GraphError`."""
+        for name in ("position", "first_output", "n_outputs", "reads"):
+            if table[name].null_count:
+                raise self.error("quanta", f"{name}: expected a value in every row, found none")
 
     def check_ranges(self, reads: Integers, firsts: Integers, counts: Integers) -> None:
         """Let no row lie outside of *datasets*; raises `GraphError`."""

@@ -16,6 +16,7 @@ from executor.graph.columnar_output import write_columnar
 from executor.graph.graph_file import open_graph, read_graph, whole_graph
 from executor.graph.graph_tables import TableRows, datasets_schema, quanta_schema
 from executor.graph.placed_yaml import GraphError
+from executor.graph.selection import SelectionError
 from registry.model import DimensionRecord
 from tests.unit.executor.graph_documents import make_document, write
 
@@ -124,6 +125,24 @@ def test_wrong_columns_are_told(graph: ColumnarGraph, tmp_path: Path, name: str)
     assert str(caught.value).startswith(f"{path}: ")
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_parts_of_wrong_columns_are_refused_or_right(
+    graph: ColumnarGraph, tmp_path: Path, name: str
+) -> None:
+    """What is wrong elsewhere is not looked at; nothing ends in another error."""
+    table, row, values, _ = WRONG[name]
+    path = tmp_path / "wrong.qgraph"
+    write_columnar(changed(graph, table, row, **values), path)
+    found = open_columnar(path)
+    for quantum in graph.quanta():
+        try:
+            told = found.quantum(quantum.quantum_id)
+        except (GraphError, SelectionError) as error:
+            assert str(path) in str(error)
+        else:
+            assert told.quantum_id == quantum.quantum_id
 
 
 def test_circle_is_shown(graph: ColumnarGraph, tmp_path: Path) -> None:
