@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from executor.exit_codes import ExitCode
@@ -225,6 +226,18 @@ def test_task_that_kills_its_wrapper_leaves_no_delta_and_no_process(tmp_path: Pa
     assert not list(sandbox.store.list_objects(names.control_prefix(sandbox.job.run)))
 
 
+def test_task_that_stops_its_wrapper_holds_it_up_and_no_more(tmp_path: Path) -> None:
+    sandbox = make_sandbox(tmp_path, "sh", "-ec", f"{COPY}; kill -STOP $PPID")
+    sandbox.environment.update(mark(tmp_path))
+    process = sandbox.start()
+    status = psutil.Process(process.pid).status
+    wait_until(lambda: status() == psutil.STATUS_STOPPED, "the wrapper is stopped")
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert sandbox.delta().status is AttemptStatus.SUCCESSFUL
+
+
 def test_gigabytes_of_output_are_capped(tmp_path: Path) -> None:
     code, sandbox, _ = run(tmp_path, f"{COPY}; head -c 200000000 /dev/zero | tr '\\0' x; echo end")
     assert code == 0
@@ -348,7 +361,7 @@ def test_sandbox_from_which_a_task_took_all_rights_is_removed(chain_run: GraphRu
 
 OTHER_CASES = {
     *("empty output", "kills its wrapper", "forged list", "ignores SIGTERM", "prints gigabytes"),
-    *("full disk", "file size limit", "changed output"),
+    *("full disk", "file size limit", "changed output", "stops its wrapper"),
 }
 """What the tests that are not parametrized by name are called in the documentation."""
 

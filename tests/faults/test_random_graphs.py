@@ -147,11 +147,13 @@ def run_and_kill(graph_run: GraphRun, command: str, n_opened: int) -> None:
     graph_run.environment |= halt.environment(marker)
     runner = graph_run.start("-j", "2")
     graph_run.environment = before
-    wait_until(lambda: marker.exists() or runner.poll() is not None, "it halts or ends")
+    wait_until(
+        lambda: marker.exists() or runner.poll() is not None, "it halts or ends", timeout_s=120
+    )
     if marker.exists():
         os.kill(int(marker.read_text()), signal.SIGKILL)
     event(f"{command} was killed: {marker.exists()}")
-    runner.communicate(timeout=60)
+    runner.communicate(timeout=120)
     wait_until(lambda: not marked_processes(graph_run.directory), "nothing of it runs")
 
 
@@ -167,6 +169,7 @@ def states_of(graph_run: GraphRun) -> dict[str, str]:
     return states
 
 
+@pytest.mark.timeout(900)  # about 40 s on two cores that nobody else uses
 @settings(max_examples=15, phases=(Phase.explicit, Phase.generate))  # shrinking would take minutes
 @given(nodes=graphs(), kills=KILLS)
 def test_graph_ends_as_the_model_predicts(
