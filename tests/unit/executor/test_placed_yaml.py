@@ -81,7 +81,7 @@ def test_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     for name, message in [("none", "No such file"), (".", "directory")]:
         with pytest.raises(GraphError, match=f"cannot be read: .*{message}"):
             read_placed_yaml(tmp_path / name)
-    with pytest.raises(GraphError, match="expected a graph file, YAML or .*decode byte"):
+    with pytest.raises(GraphError, match=r"expected a graph file, YAML or .*decode byte"):
         read_placed_yaml(tmp_path / "latin")
 
 
