@@ -2,10 +2,11 @@
 """What a task uses while it runs, and whether that is more than its quantum asked for."""
 
 import os
+import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from executor import process_tree
@@ -18,6 +19,31 @@ _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 # Walking a sandbox of 100,000 files takes a second, so it is not walked all the time.
 _SCRATCH_SHARE = 20
+
+
+_GRANTED = re.compile(r"^(Memory|Disk)\s*=\s*(\d+)\s*$", re.MULTILINE | re.IGNORECASE)
+
+
+def limits_here(request: ResourceRequest, environment: Mapping[str, str]) -> ResourceRequest:
+    """What a task must not exceed on this worker: what it asked for, or what it was given.
+
+    A job may get more than its quantum asked for: by the submit configuration, or because a retry
+    asks for more. HTCondor tells in the ad of the slot (``Memory`` in MiB, ``Disk`` in KiB).
+    """
+    try:
+        with open(environment["_CONDOR_MACHINE_AD"], encoding="utf-8", errors="replace") as file:
+            granted = {name.lower(): int(value) for name, value in _GRANTED.findall(file.read())}
+    except (KeyError, OSError):
+        return request
+    return replace(
+        request,
+        memory_mib=_larger(request.memory_mib, granted.get("memory", 0)),
+        scratch_mib=_larger(request.scratch_mib, granted.get("disk", 0) // 1024),
+    )
+
+
+def _larger(asked: int | None, granted: int) -> int | None:
+    return None if asked is None else max(asked, granted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +121,7 @@ class Watch:
             return None
         return OverLimit(
             ExitCode.OVER_MEMORY,
-            f"memory: expected at most {asked} MiB, as the quantum asked for; found "
+            f"memory: expected at most {asked} MiB, as asked for or granted; found "
             f"{found / _MIB:.0f} MiB in {len(pids)} processes",
         )
 
@@ -109,7 +135,7 @@ class Watch:
             return None
         return OverLimit(
             ExitCode.OVER_SCRATCH,
-            f"scratch space: expected at most {asked} MiB, as the quantum asked for; found "
+            f"scratch space: expected at most {asked} MiB, as asked for or granted; found "
             f"{self.max_scratch_bytes / _MIB:.0f} MiB in the sandbox",
         )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from executor import outputs, private_registry, sandbox_files, task
 from executor.exit_codes import ExitCode, code_of_signal, signal_name
+from executor.limits import limits_here
 from executor.sandbox_files import SandboxError
 from executor.stop_signal import StopSignal
 from executor.task_log import whole_log
@@ -194,7 +195,8 @@ class _Attempt:
         if self.direct is not None:
             environment.update(self.direct.environment)
         self.log.add("task_started")
-        end = run_task(command, environment, self.sandbox, self.stop, job.task.resources)
+        limits = limits_here(job.task.resources, os.environ)
+        end = run_task(command, environment, self.sandbox, self.stop, limits)
         sandbox_files.take_back(self.sandbox)
         facts = {"exit_code": end.exit_code, "signal": end.signal}
         self.log.add("task_ended", **{k: v for k, v in facts.items() if v is not None})

@@ -45,13 +45,13 @@ def sandbox_with(tmp_path: Path, request: ResourceRequest, *command: str) -> San
             ResourceRequest(memory_mib=100),
             HOLD,
             ExitCode.OVER_MEMORY,
-            "memory: expected at most 100 MiB, as the quantum asked for; found ",
+            "memory: expected at most 100 MiB, as asked for or granted; found ",
         ),
         (
             ResourceRequest(scratch_mib=10),
             FILL,
             ExitCode.OVER_SCRATCH,
-            "scratch space: expected at most 10 MiB, as the quantum asked for; found ",
+            "scratch space: expected at most 10 MiB, as asked for or granted; found ",
         ),
     ],
     ids=["wall", "memory", "scratch"],
@@ -65,6 +65,20 @@ def test_task_over_a_limit_is_ended(
     assert delta.status is AttemptStatus.FAILED
     assert delta.error is not None and delta.error.startswith(message)
     assert delta.requested == request_
+
+
+def test_a_slot_may_give_more_than_was_asked_for(tmp_path: Path) -> None:
+    code = "x = bytearray(100_000_000); import time; time.sleep(0.3)"
+    request = ResourceRequest(memory_mib=50, scratch_mib=1)
+    task = ["sh", "-c", f"{sys.executable} -c '{code}' && {COPY}"]
+    sandbox = sandbox_with(tmp_path, request, *task)
+    ad = tmp_path / "machine.ad"
+    ad.write_text('Machine = "w7"\nMemory = 4096\nDisk = 2000000\nTotalMemory = 1\n')
+    sandbox.environment["_CONDOR_MACHINE_AD"] = str(ad)
+    assert sandbox.run()[0] == 0
+    assert sandbox.delta().requested == request
+    ad.write_text("Memory = 10\nDisk = 20\n")
+    assert sandbox_with(tmp_path, request, *task).run()[0] == ExitCode.OVER_MEMORY
 
 
 def test_memory_is_that_of_the_whole_tree(tmp_path: Path) -> None:
