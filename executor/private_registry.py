@@ -51,11 +51,15 @@ class PrivateRegistryError(QuantumExecError):
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a private registry, waiting up to 30 s for a task that still writes."""
+    """Open a private registry, waiting up to 30 s for a lock; raises `sqlite3.Error` if damaged."""
     connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
-    connection.execute("PRAGMA foreign_keys = ON")
-    # An attempt does not outlive its machine, so nothing is gained by waiting for the disk.
-    connection.execute("PRAGMA synchronous = OFF")
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        # An attempt does not outlive its machine, so nothing is gained by waiting for the disk.
+        connection.execute("PRAGMA synchronous = OFF")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 

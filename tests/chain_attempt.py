@@ -81,7 +81,9 @@ class HaltedAttempt:
     def go_on(self) -> tuple[int, str]:
         """Let all of it go on to its end; returns exit code and standard error."""
         for process in marked_processes(self.directory):
-            process.resume()
+            # One that goes on may end another before its turn.
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
         _, stderr = self.started.communicate(timeout=60)
         return self.started.returncode, stderr
 

@@ -222,7 +222,7 @@ def test_two_runners_at_once_make_one_result(local: GraphRun) -> None:
 def test_directory_that_cannot_hold_sandboxes_is_told(local: GraphRun) -> None:
     (local.directory / "scratch").write_text("a file")
     report = local.call("run-local", "--scratch", str(local.scratch))
-    assert report.returncode == ExitCode.FAILED
+    assert report.returncode == ExitCode.SANDBOX_UNUSABLE
     assert "Traceback" not in report.stderr
     assert f"scratch {local.scratch}: expected a directory to write in" in report.stderr
 
