@@ -188,7 +188,7 @@ def read_plainly(path: Path) -> dict[str, Any]:
 
 def make_yaml(source: Path, path: Path) -> dict[str, Any]:
     """YAML of a small graph, written."""
-    from executor.graph.graph_file import open_graph, write_graph
+    from executor.graph.graph_forms import open_graph, write_graph
 
     write_graph(open_graph(source), path)
     return {}

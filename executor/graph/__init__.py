@@ -5,7 +5,8 @@
 module                 subject
 =====================  ========================================================================
 `quantum_graph`        the graph in memory, and the jobs made from it
-`graph_file`           reading and writing files of either form
+`graph_file`           a graph from a file of either form
+`graph_forms`          a graph as columns or as objects, from files and into them
 `graph_header`         what all quanta of a graph share, checked
 `yaml_graph`           graph files that a person writes: YAML, read with the place of every error
 `graph_reader`         checks of single values, which name their place

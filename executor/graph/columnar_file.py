@@ -44,15 +44,6 @@ _TAIL = 8
 """Bytes at the end of a Parquet file: the length of its footer, and a magic word."""
 
 
-def is_columnar(path: Path) -> bool:
-    """Whether a file begins as a columnar graph file does; raises `GraphError`."""
-    try:
-        with path.open("rb") as file:
-            return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
-    except OSError as error:
-        raise GraphError(f"{path}: cannot be read: {error}") from error
-
-
 def open_columnar(path: Path, *, run: str | None = None) -> ColumnarGraph:
     """Open a columnar graph file; of its quanta nothing is read yet.
 

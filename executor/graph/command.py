@@ -85,7 +85,7 @@ def show(
     Example: quantum-exec graph show graph.yaml --task isr --data-id exposure=3
     """
     from executor.graph import shown_graph
-    from executor.graph.graph_file import open_graph
+    from executor.graph.graph_forms import open_graph
     from executor.graph.row_selection import selected_rows
     from executor.graph.selection import Selection
 
@@ -142,7 +142,7 @@ def urls(
 
     Example: quantum-exec graph urls graph.yaml --datastore s3://bucket/repo --task isr
     """
-    from executor.graph.graph_file import open_graph
+    from executor.graph.graph_forms import open_graph
     from executor.graph.object_urls import object_urls
     from executor.graph.row_selection import selected_rows
     from executor.graph.selection import Selection
@@ -186,7 +186,7 @@ def subset(
     Example: quantum-exec graph subset graph.yaml part.yaml --task isr --downstream
     """
     from executor.graph import subset as parts
-    from executor.graph.graph_file import write_graph
+    from executor.graph.graph_forms import write_graph
     from executor.graph.row_selection import selected_rows
     from executor.graph.selection import Selection
 
@@ -214,7 +214,7 @@ def diff(
     Example: quantum-exec graph diff graph.yaml graph.qgraph
     """
     from executor.graph.difference import difference
-    from executor.graph.graph_file import open_graph
+    from executor.graph.graph_forms import open_graph
     from executor.graph.shown_graph import show_difference
 
     found = difference(*(open_graph(path, run=run).in_memory() for path in (one, other)))
@@ -234,7 +234,7 @@ def convert(
     Example: quantum-exec graph convert graph.yaml graph.qgraph
     """
     from executor.graph.gathered_quanta import with_index
-    from executor.graph.graph_file import write_graph
+    from executor.graph.graph_forms import write_graph
 
     found = with_index(*_checked(graph, run))
     write_graph(found, out)
@@ -244,7 +244,7 @@ def convert(
 def _checked(path: Path, run: str | None) -> "tuple[ColumnarGraph, CheckedColumns]":
     """A whole graph in memory, checked."""
     from executor.graph.columnar_check import check_file
-    from executor.graph.graph_file import open_graph
+    from executor.graph.graph_forms import open_graph
 
     found = open_graph(path, run=run).in_memory()
     return found, check_file(found)

@@ -13,7 +13,8 @@ import pytest
 from executor.graph.columnar_file import open_columnar
 from executor.graph.columnar_graph import ColumnarGraph
 from executor.graph.columnar_output import write_columnar
-from executor.graph.graph_file import open_graph, read_graph, whole_graph
+from executor.graph.graph_file import read_graph
+from executor.graph.graph_forms import open_graph, whole_graph
 from executor.graph.graph_tables import TableRows, datasets_schema, quanta_schema
 from executor.graph.placed_yaml import GraphError
 from executor.graph.selection import SelectionError

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from executor.graph.columnar_file import HEADER, TABLES, open_columnar
 from executor.graph.columnar_output import write_columnar
-from executor.graph.graph_file import open_graph, read_graph
+from executor.graph.graph_file import read_graph
+from executor.graph.graph_forms import open_graph
 from executor.graph.placed_yaml import GraphError
 from executor.graph.selection import SelectionError
 from tests.unit.executor.graph_documents import make_document, write

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from executor.graph.columnar_file import open_columnar
 from executor.graph.columnar_graph import ColumnarGraph
 from executor.graph.difference import difference
-from executor.graph.graph_file import open_graph, read_graph, write_graph
+from executor.graph.graph_file import read_graph
+from executor.graph.graph_forms import open_graph, write_graph
 from executor.graph.placed_yaml import GraphError
 from executor.graph.yaml_graph import read_graph_file
 from executor.graph.yaml_output import yaml_text
