@@ -10,6 +10,7 @@ module               subject
 `orphans`            processes that outlive a killed wrapper, ended by the runner
 `local_runner`       N quanta at once on this machine, in dependency order
 `local_attempt`      one attempt on this machine: stage in, ``quantum-exec run``, stage out
+`scratch`            the directory of a local runner, in which it makes its sandboxes
 `configuration`      the submit configuration, with the keys that BPS users know
 `dag`                the files of a DAG: one job per quantum, ``registry-merge`` at the end
 `pool`               handing a DAG to HTCondor; the only module that imports htcondor2

@@ -5,11 +5,8 @@ It keeps no state of its own. What is done is what has a valid successful delta 
 so that a runner killed at any moment is simply started again.
 """
 
-import fcntl
-import os
 import queue
 import signal
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -17,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from executor.sandbox_files import SandboxError, remove_tree
 from executor.submit.local_attempt import AttemptEnd, Children, attempt_locally
 from executor.submit.orphans import adopting_orphans
 from executor.submit.plan import Plan
+from executor.submit.scratch import scratch_directory
 from executor.submit.standings import counting_deltas
 from executor.worker_command import stage_in_code
 from registry.attempt import AttemptStatus
@@ -28,7 +25,6 @@ from registry.delta import Delta
 from registry.errors import QuantumExecError
 from transfer_plugins.object_store import ObjectStore
 
-_SCRATCH_PREFIX = "quantum-exec-"
 _AWAKE_S = 0.5
 
 
@@ -191,43 +187,3 @@ def passing_on_signals(children: Children) -> Iterator[None]:
     finally:
         for number, action in old.items():
             signal.signal(number, action)
-
-
-@contextmanager
-def scratch_directory(parent: Path | None) -> Iterator[Path]:
-    """A directory of this runner's own; those that killed runners left behind are removed.
-
-    Raises
-    ------
-    SandboxError
-        If it cannot be made.
-    """
-    base = Path(tempfile.gettempdir()) if parent is None else parent
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-        for left in base.glob(f"{_SCRATCH_PREFIX}*"):
-            if left.is_dir() and left.stat().st_uid == os.getuid() and _is_abandoned(left):
-                remove_tree(left)
-        made = Path(tempfile.mkdtemp(prefix=f".{_SCRATCH_PREFIX}", dir=base))
-    except OSError as error:
-        raise SandboxError(
-            f"scratch {base}: expected a directory to write in: {error.strerror}"
-        ) from error
-    with (made / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # Found by other runners only under this name, when the lock is held already.
-        directory = made.rename(made.with_name(made.name.removeprefix(".")))
-        try:
-            yield directory
-        finally:
-            remove_tree(directory)
-
-
-def _is_abandoned(directory: Path) -> bool:
-    """Whether the runner that made a directory is gone: its lock is free."""
-    try:
-        with (directory / "lock").open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
