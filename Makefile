@@ -30,7 +30,7 @@ demo: $(VENV)/demo-installed
 	$(BIN)/quantum-exec demo
 
 test: $(VENV)/test-installed
-	$(BIN)/python -m pytest -m "not pool" -n logical $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m "not pool" -n logical --maxprocesses 8 $(PYTEST_OPTIONS)
 
 test-pool: $(VENV)/test-installed
 	$(BIN)/python -m pytest -m pool tests/pool $(PYTEST_OPTIONS)
