@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from executor.outputs import check_kind, missing_output
+from executor.sandbox_files import make_place
 from executor.storage_classes import StorageClass
 from executor.task_datasets import TaskDatasets, extensions_of, temporary
 from registry import names, staging
@@ -115,10 +116,7 @@ class DirectDatasets(TaskDatasets):
         """
         if isinstance(self.store, DirectoryObjectStore):
             for output in self._outputs:
-                path = self.path(output.dataset_id)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if path.is_symlink() or path.is_file():
-                    path.unlink()
+                make_place(self.path(output.dataset_id))
 
     def measure_outputs(self, *, may_be_missing: bool) -> list[staging.StageOutFile | None]:
         """Measure all outputs where they lie; None for one that is not there and need not be.

@@ -19,8 +19,6 @@ _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 # Walking a sandbox of 100,000 files takes a second, so it is not walked all the time.
 _SCRATCH_SHARE = 20
-
-
 _GRANTED = re.compile(r"^(Memory|Disk)\s*=\s*(\d+)\s*$", re.MULTILINE | re.IGNORECASE)
 
 

@@ -54,7 +54,6 @@ def record_outputs(
     PrivateRegistryError
         If the task left a registry that cannot be written.
     """
-    private_registry.check_file(sandbox / names.PRIVATE_REGISTRY)
     if direct is None:
         measured = [_measure(job, o, attempt_id, sandbox, may_be_missing) for o in job.outputs]
     else:

@@ -3,6 +3,8 @@
 
 import ctypes
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -15,14 +17,15 @@ def end_with_parent(number: int = signal.SIGKILL) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
-def become_subreaper() -> None:
-    """Become the parent of every descendant whose own parent ends, instead of init."""
+@contextmanager
+def being_subreaper() -> Iterator[None]:
+    """Be the parent of every descendant whose own parent ends, instead of init, while entered."""
+    before = is_subreaper()
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def resign_as_subreaper() -> None:
-    """Leave descendants to init again."""
-    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    try:
+        yield
+    finally:
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, int(before), 0, 0, 0)
 
 
 def is_subreaper() -> bool:

@@ -182,10 +182,7 @@ class _Attempt:
             self.direct.prepare_outputs()
             return seeded
         for output in self.job.outputs:
-            path = self.sandbox / names.REPO_DIR / output.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_symlink() or path.is_file():
-                path.unlink()
+            sandbox_files.make_place(self.sandbox / names.REPO_DIR / output.path)
         return seeded
 
     def _run_task(self) -> TaskEnd:

@@ -62,6 +62,13 @@ def clear(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def make_place(path: Path) -> None:
+    """Make the directories above an output; a file of an earlier try under its name is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+
+
 def remove_tree(directory: Path) -> None:
     """Remove a directory with everything in it, also where a task took its rights away."""
     # Late: most sandboxes of a pool are removed by HTCondor.

@@ -1,10 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""SIGTERM and SIGINT during an attempt: noted, and passed on to the task."""
+"""SIGTERM and SIGINT: taken for a while; during an attempt noted, and passed on to the task."""
 
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+
+@contextmanager
+def taking_stop_signals(action: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Call a function for SIGTERM and SIGINT while entered; afterwards all is as before."""
+    old = {number: signal.signal(number, action) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, before in old.items():
+            signal.signal(number, before)
 
 
 class StopSignal:

@@ -17,12 +17,7 @@ from executor import process_tree
 from executor.exit_codes import ExitCode
 from executor.guardian import Guardian
 from executor.limits import OverLimit, Watch
-from executor.parent_death import (
-    become_subreaper,
-    end_with_parent,
-    is_subreaper,
-    resign_as_subreaper,
-)
+from executor.parent_death import being_subreaper, end_with_parent
 from executor.stop_signal import StopSignal, send_to_group
 from executor.task import InvalidTaskError
 from executor.task_log import TaskLog
@@ -70,12 +65,10 @@ def run_task(
     InvalidTaskError
         If the program cannot be started.
     """
-    was_subreaper = is_subreaper()
-    become_subreaper()
     marker = f"QUANTUM_EXEC_ATTEMPT_ID={environment['QUANTUM_EXEC_ATTEMPT_ID']}"
     log = TaskLog(sandbox / names.TASK_LOG)
     try:
-        with Guardian(marker) as guardian:
+        with being_subreaper(), Guardian(marker) as guardian:
             ours = {guardian.pid, *process_tree.children_of(os.getpid())}
             read_before, written_before = process_tree.io_bytes()
             supervision = _Supervision(stop, log, Watch(request, sandbox), ours)
@@ -83,8 +76,6 @@ def run_task(
             read, written = process_tree.io_bytes()
     finally:
         log.close()
-        if not was_subreaper:
-            resign_as_subreaper()
     # The log went through this process as well.
     io = (read - read_before - log.total_bytes, written - written_before - log.written_bytes)
     return end.told(max(0, io[0]), max(0, io[1]))

@@ -5,15 +5,15 @@ import json
 import sys
 from pathlib import Path
 
+from executor.versions import MAX_REPORTED_VERSIONS
+from registry.delta import MAX_TEXT_LENGTH
+
 _MOST_MODULES = 50
-_MOST_VERSIONS = 150
-_MAX_CHARACTERS = 200
-"""Of a name or a version; the wrapper refuses longer ones, and more than 150 of them."""
 
 
 def is_reportable(text: object) -> bool:
     """Tell whether a name or a version can be kept."""
-    return isinstance(text, str) and 0 < len(text) <= _MAX_CHARACTERS and text.isprintable()
+    return isinstance(text, str) and 0 < len(text) <= MAX_TEXT_LENGTH and text.isprintable()
 
 
 def report(path: Path, name: str, version: str) -> None:
@@ -29,7 +29,7 @@ def report_modules(path: Path) -> None:
     """
     reported = _read(path)
     found = [(n, v) for n, v in _module_versions() if n not in reported]
-    room = min(_MOST_MODULES, _MOST_VERSIONS - len(reported))
+    room = min(_MOST_MODULES, MAX_REPORTED_VERSIONS - len(reported))
     if found and room > 0:
         _write(path, {**dict(found[:room]), **reported})
 

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 from registry import names
+from registry.delta import MAX_TEXT_LENGTH
 from registry.version import VERSION
 
 _MAX_FILE_BYTES = 64 * 1024
-_MAX_VERSIONS = 150
-_MAX_CHARACTERS = 200
+MAX_REPORTED_VERSIONS = 150
+"""Versions that a task may report; a delta has room for these and our own."""
 
 
 class VersionsError(Exception):
@@ -25,7 +26,7 @@ def own_versions() -> dict[str, str]:
     return {
         "quantum-exec": VERSION,
         "python": ".".join(str(part) for part in sys.version_info[:3]),
-        "system": f"{system.sysname} {system.release} {system.machine}"[:_MAX_CHARACTERS],
+        "system": f"{system.sysname} {system.release} {system.machine}"[:MAX_TEXT_LENGTH],
     }
 
 
@@ -48,12 +49,12 @@ def reported_versions(sandbox: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise VersionsError(f"expected a JSON object of at most 64 KiB, found: {error}") from error
-    if not isinstance(found, dict) or len(found) > _MAX_VERSIONS:
-        raise VersionsError(f"expected a JSON object of at most {_MAX_VERSIONS} texts")
+    if not isinstance(found, dict) or len(found) > MAX_REPORTED_VERSIONS:
+        raise VersionsError(f"expected a JSON object of at most {MAX_REPORTED_VERSIONS} texts")
     for name, version in found.items():
         if not isinstance(version, str) or not _is_storable(name) or not _is_storable(version):
             raise VersionsError(
-                f"{name[:_MAX_CHARACTERS]!r}: expected text of at most {_MAX_CHARACTERS} characters"
+                f"{name[:MAX_TEXT_LENGTH]!r}: expected text of at most {MAX_TEXT_LENGTH} characters"
             )
     return found
 
@@ -61,4 +62,4 @@ def reported_versions(sandbox: Path) -> dict[str, str]:
 def _is_storable(text: str) -> bool:
     """Whether PostgreSQL takes a text: no NUL, no lone surrogate."""
     is_whole = not any("\ud800" <= character <= "\udfff" for character in text)
-    return is_whole and "\0" not in text and 0 < len(text) <= _MAX_CHARACTERS
+    return is_whole and "\0" not in text and 0 < len(text) <= MAX_TEXT_LENGTH

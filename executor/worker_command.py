@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from executor.exit_codes import ExitCode, code_of_signal
 from executor.sandbox import make_sandbox, telling_of_disk
 from executor.sandbox_files import SandboxError
+from executor.stop_signal import taking_stop_signals
 from registry.errors import FormatError, InvalidNameError, QuantumExecError
 
 if TYPE_CHECKING:
@@ -118,12 +119,8 @@ def _noting_stop() -> Iterator[list[int]]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    old = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with taking_stop_signals(note):
         yield received
-    finally:
-        for number, action in old.items():
-            signal.signal(number, action)
 
 
 def _run_each(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from executor.stop_signal import taking_stop_signals
 from executor.submit.local_attempt import AttemptEnd, Children, attempt_locally
 from executor.submit.orphans import adopting_orphans
 from executor.submit.plan import Plan
@@ -181,9 +182,5 @@ def passing_on_signals(children: Children) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         children.stop(number)
 
-    old = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with taking_stop_signals(stop):
         yield
-    finally:
-        for number, action in old.items():
-            signal.signal(number, action)

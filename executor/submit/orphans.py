@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from executor.parent_death import become_subreaper, is_subreaper, resign_as_subreaper
+from executor.parent_death import being_subreaper
 from executor.process_tree import children_of
 
 _MARK = b"QUANTUM_EXEC_ATTEMPT_ID="
@@ -34,7 +34,6 @@ def adopting_orphans(wrappers: Held, sandboxes: Path) -> Iterator[Callable[[], i
     function
         Kills the orphans that are there now; returns how many.
     """
-    was_subreaper = is_subreaper()
     # What this process was started by may itself be a task: then every child carries its mark.
     inherited = os.environ.get("QUANTUM_EXEC_ATTEMPT_ID", "").encode()
 
@@ -42,13 +41,11 @@ def adopting_orphans(wrappers: Held, sandboxes: Path) -> Iterator[Callable[[], i
         with wrappers() as pids:
             return end_orphans(pids, sandboxes, inherited)
 
-    become_subreaper()
-    try:
-        yield end
-    finally:
-        end()
-        if not was_subreaper:
-            resign_as_subreaper()
+    with being_subreaper():
+        try:
+            yield end
+        finally:
+            end()
 
 
 def end_orphans(wrappers: Collection[int], sandboxes: Path, inherited: bytes = b"") -> int:

@@ -26,6 +26,7 @@ from executor import private_registry
 from executor.exit_codes import code_of_signal
 from executor.graph.selection import Selection, SelectionError
 from executor.sandbox import telling_of_disk
+from executor.stop_signal import taking_stop_signals
 from executor.submit.publish import graphs_of_run
 from executor.submit.shell_script import write_run_task
 from executor.task import task_environment
@@ -266,9 +267,5 @@ def _leaving_signals_to(child: "subprocess.Popen[bytes]") -> Iterator[None]:
         if number == signal.SIGTERM:
             child.send_signal(number)
 
-    old = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with taking_stop_signals(pass_on):
         yield
-    finally:
-        for number, action in old.items():
-            signal.signal(number, action)
