@@ -11,5 +11,6 @@ module       subject
 `quantum`    one no-op quantum through ``quantum-exec run``, against ``python -c pass``
 `graph`      a large graph made, checked and read in parts, against plain Parquet and YAML
 `merge`      deltas of a large run into PostgreSQL, against COPY of the same rows
+`report`     the command of a benchmark: its options, its table, its line of JSON
 ===========  ==================================================================================
 """

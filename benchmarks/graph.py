@@ -8,8 +8,6 @@ is timed at a size that can be borne. Each step is a process of its own, so that
 is its own.
 """
 
-import argparse
-import json
 import multiprocessing
 import resource
 import tempfile
@@ -17,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from benchmarks.report import run_command
 
 _RUN = "benchmark/graph"
 _DETECTORS = 104
@@ -263,20 +263,12 @@ def run_benchmark(n_quanta: int, n_yaml: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, show a table, and with ``--json`` one line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--full", action="store_true", help="1,000,000 quanta instead of 100,000")
-    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
-    options = parser.parse_args()
-    figures = run_benchmark(1_000_000 if options.full else 100_000, 2_000)
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "value", title="a large graph, against plain Parquet and YAML")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:g}")
-    Console(stderr=options.json).print(table)
-    if options.json:
-        print(json.dumps(figures))
+    run_command(
+        __doc__ or "",
+        "a large graph, against plain Parquet and YAML",
+        "1,000,000 quanta instead of 100,000",
+        lambda full: run_benchmark(1_000_000 if full else 100_000, 2_000),
+    )
 
 
 if __name__ == "__main__":

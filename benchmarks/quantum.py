@@ -11,8 +11,6 @@ a quantum with 200 inputs of 10 kB
     against a shell that copies the same files and takes their SHA-256.
 """
 
-import argparse
-import json
 import os
 import resource
 import statistics
@@ -23,6 +21,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.report import run_command
 from registry import names
 from registry.job import (
     JOB_FORMAT,
@@ -212,22 +211,12 @@ def _figures(
 
 def main() -> None:
     """Measure, show a table, and with ``--json`` one line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--full", action="store_true", help="100 runs instead of 15")
-    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
-    options = parser.parse_args()
-    figures = run_benchmark(100 if options.full else 15)
-    figures |= measure_by_uri(20 if options.full else 5)
-    # Only now: a child's peak RSS begins at what its parent had (execve(2) keeps the high mark).
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "median", title="no-op quanta")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:g}")
-    Console(stderr=options.json).print(table)
-    if options.json:
-        print(json.dumps(figures))
+    run_command(
+        __doc__ or "",
+        "no-op quanta",
+        "100 runs instead of 15",
+        lambda full: run_benchmark(100 if full else 15) | measure_by_uri(20 if full else 5),
+    )
 
 
 if __name__ == "__main__":
