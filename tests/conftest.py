@@ -9,4 +9,5 @@ pytest_plugins = [
     "tests.fix_postgres",
     "tests.fix_proxy",
     "tests.fix_s3",
+    "tests.fix_survey",
 ]

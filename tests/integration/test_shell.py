@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from executor.exit_codes import ExitCode
 from registry import names
 from registry.attempt import AttemptStatus
@@ -21,26 +19,17 @@ FIT = f"repo/{RUN}/fit/fit_1.txt"
 TOLD = "fit of exposure 1 does not converge"
 
 
-@pytest.fixture
-def graph_run(tmp_path: Path) -> GraphRun:
-    """A graph that was run, and of which one quantum failed."""
-    found = GraphRun(tmp_path, (tmp_path / "store").as_uri(), make_survey(2))
-    found.fail("fit", exposure=1)
-    assert found.run().code == ExitCode.FAILED
-    return found
-
-
-def command(graph_run: GraphRun, *options: str) -> list[str]:
+def command(failed_survey: GraphRun, *options: str) -> list[str]:
     """The command line."""
-    words = ["shell", RUN, "--datastore", graph_run.datastore, *options]
+    words = ["shell", RUN, "--datastore", failed_survey.datastore, *options]
     return [sys.executable, "-m", "executor", *words]
 
 
-def shell(graph_run: GraphRun, *options: str, **environment: str) -> Any:
+def shell(failed_survey: GraphRun, *options: str, **environment: str) -> Any:
     """Run the command without a terminal."""
     return subprocess.run(
-        command(graph_run, *options),
-        cwd=graph_run.directory,
+        command(failed_survey, *options),
+        cwd=failed_survey.directory,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -49,24 +38,24 @@ def shell(graph_run: GraphRun, *options: str, **environment: str) -> Any:
     )
 
 
-def of_failed(graph_run: GraphRun) -> list[str]:
+def of_failed(failed_survey: GraphRun) -> list[str]:
     """The options that name the quantum that failed."""
-    (found,) = {d.quantum_id for d in graph_run.deltas() if d.status is AttemptStatus.FAILED}
+    (found,) = {d.quantum_id for d in failed_survey.deltas() if d.status is AttemptStatus.FAILED}
     return ["--quantum", found]
 
 
-def test_failed_task_fails_by_hand_as_it_did(graph_run: GraphRun) -> None:
-    before = graph_run.keys()
-    done = shell(graph_run, *of_failed(graph_run), "--", "./run-task")
+def test_failed_task_fails_by_hand_as_it_did(failed_survey: GraphRun) -> None:
+    before = failed_survey.keys()
+    done = shell(failed_survey, *of_failed(failed_survey), "--", "./run-task")
     assert done.returncode == 3
     assert done.stdout == ""
     assert done.stderr.startswith(f"{TOLD}\noutputs:\n  missing:    {FIT}  fit (exposure=1)\n")
     assert "registry: rows added: none\n" in done.stderr
-    assert graph_run.keys() == before
+    assert failed_survey.keys() == before
 
 
-def test_what_is_made_by_hand_is_told_and_not_committed(graph_run: GraphRun) -> None:
-    before = graph_run.keys()
+def test_what_is_made_by_hand_is_told_and_not_committed(failed_survey: GraphRun) -> None:
+    before = failed_survey.keys()
     metric = (
         "INSERT INTO metric VALUES ('$QUANTUM_EXEC_ATTEMPT_ID', 'n_stars', 3); "
         "INSERT INTO metric VALUES ('$QUANTUM_EXEC_ATTEMPT_ID', 'zero', 0)"
@@ -76,45 +65,45 @@ def test_what_is_made_by_hand_is_told_and_not_committed(graph_run: GraphRun) -> 
         "import os, sqlite3; c = sqlite3.connect(os.environ['QUANTUM_EXEC_REGISTRY']); "
         f'c.executescript(\\"{metric}\\")"'
     )
-    done = shell(graph_run, *of_failed(graph_run), "--json", "--", "sh", "-ec", script)
+    done = shell(failed_survey, *of_failed(failed_survey), "--json", "--", "sh", "-ec", script)
     report = json.loads(done.stdout)
     assert (done.returncode, report["exit_code"]) == (0, 0), done.stderr
     assert report["outputs"] == [FIT]
     assert (report["missing_outputs"], report["unexpected_files"]) == ([], ["repo/new"])
     assert (report["added_rows"], report["registry_error"]) == ({"metric": 2}, None)
-    assert graph_run.keys() == before
+    assert failed_survey.keys() == before
 
 
-def test_registry_that_would_fail_the_attempt_is_told(graph_run: GraphRun) -> None:
+def test_registry_that_would_fail_the_attempt_is_told(failed_survey: GraphRun) -> None:
     code = "import sqlite3; c = sqlite3.connect('registry.sqlite3'); c.execute('DROP TABLE metric')"
-    done = shell(graph_run, *of_failed(graph_run), "--", sys.executable, "-c", code)
+    done = shell(failed_survey, *of_failed(failed_survey), "--", sys.executable, "-c", code)
     assert done.returncode == 0
     assert "registry: would fail the attempt: " in done.stderr
     assert "metric" in done.stderr
 
 
-def test_every_call_of_the_script_begins_afresh(graph_run: GraphRun) -> None:
-    graph_run.mend()
-    graph_run.prepare()
-    graph_run.run()
-    quantum = next(d for d in graph_run.counting().values() if d.task_label == "fit")
+def test_every_call_of_the_script_begins_afresh(failed_survey: GraphRun) -> None:
+    failed_survey.mend()
+    failed_survey.prepare()
+    failed_survey.run()
+    quantum = next(d for d in failed_survey.counting().values() if d.task_label == "fit")
     script = "./run-task; echo junk > registry.sqlite3; echo junk > repo/u/tester/survey/fit/*;"
     found = shell(
-        graph_run, "--quantum", quantum.quantum_id, "--", "sh", "-c", script + "./run-task"
+        failed_survey, "--quantum", quantum.quantum_id, "--", "sh", "-c", script + "./run-task"
     )
     assert found.returncode == 0, found.stderr
     assert "registry: rows added: none" in found.stderr
     assert "  made:       repo/" in found.stderr
 
 
-def test_sandbox_has_what_the_wrapper_would_have(graph_run: GraphRun) -> None:
-    done = shell(graph_run, *of_failed(graph_run), "--sandbox", "opened", "--json")
+def test_sandbox_has_what_the_wrapper_would_have(failed_survey: GraphRun) -> None:
+    done = shell(failed_survey, *of_failed(failed_survey), "--sandbox", "opened", "--json")
     report = json.loads(done.stdout)
-    sandbox = graph_run.directory / "opened"
+    sandbox = failed_survey.directory / "opened"
     assert report["sandbox"] == str(sandbox)
     assert (report["exit_code"], report["status"]) == (None, "failed")
     assert TOLD in report["error"]
-    (delta,) = [d for d in graph_run.deltas() if d.status is AttemptStatus.FAILED]
+    (delta,) = [d for d in failed_survey.deltas() if d.status is AttemptStatus.FAILED]
     assert (report["attempt_id"], report["log_key"]) == (delta.attempt_id, delta.log_key)
     with sqlite3.connect(sandbox / names.PRIVATE_REGISTRY) as registry:
         rows = registry.execute("SELECT dataset_id, attempt_id FROM dataset").fetchall()
@@ -124,87 +113,89 @@ def test_sandbox_has_what_the_wrapper_would_have(graph_run: GraphRun) -> None:
     assert not (sandbox / names.STAGE_OUT_FILE).exists()
 
 
-def test_attempt_is_new_and_known_to_nobody(graph_run: GraphRun) -> None:
-    done = shell(graph_run, *of_failed(graph_run), "--", "printenv", "QUANTUM_EXEC_ATTEMPT_ID")
-    attempts = {delta.attempt_id for delta in graph_run.deltas()}
+def test_attempt_is_new_and_known_to_nobody(failed_survey: GraphRun) -> None:
+    done = shell(
+        failed_survey, *of_failed(failed_survey), "--", "printenv", "QUANTUM_EXEC_ATTEMPT_ID"
+    )
+    attempts = {delta.attempt_id for delta in failed_survey.deltas()}
     assert done.stdout.strip() > max(attempts)
 
 
-def test_inputs_are_those_that_the_attempt_read(graph_run: GraphRun) -> None:
+def test_inputs_are_those_that_the_attempt_read(failed_survey: GraphRun) -> None:
     """Also when a newer attempt has made others since, or none counts any more."""
-    options = of_failed(graph_run)
+    options = of_failed(failed_survey)
     (isr,) = [
-        d for d in graph_run.deltas() if d.task_label == "isr" and d.data_id == {"exposure": 1}
+        d for d in failed_survey.deltas() if d.task_label == "isr" and d.data_id == {"exposure": 1}
     ]
-    graph_run.store.delete(names.delta_key(RUN, isr.quantum_id, isr.attempt_id))
-    done = shell(graph_run, *options, "--", "cat", f"repo/{RUN}/isr/isr_1.txt")
+    failed_survey.store.delete(names.delta_key(RUN, isr.quantum_id, isr.attempt_id))
+    done = shell(failed_survey, *options, "--", "cat", f"repo/{RUN}/isr/isr_1.txt")
     assert (done.returncode, done.stdout) == (0, "raw 1\nisr\n"), done.stderr
 
 
-def test_named_attempt_is_taken(graph_run: GraphRun) -> None:
-    graph_run.run()
+def test_named_attempt_is_taken(failed_survey: GraphRun) -> None:
+    failed_survey.run()
     first, second = sorted(
-        d.attempt_id for d in graph_run.deltas() if d.status is AttemptStatus.FAILED
+        d.attempt_id for d in failed_survey.deltas() if d.status is AttemptStatus.FAILED
     )
-    options = of_failed(graph_run)
+    options = of_failed(failed_survey)
     for chosen, expected in ((["--attempt", first], first), ([], second)):
-        done = shell(graph_run, *options, *chosen, "--json")
+        done = shell(failed_survey, *options, *chosen, "--json")
         assert json.loads(done.stdout)["attempt_id"] == expected
 
 
-def test_quantum_without_attempt_is_staged_in_as_it_would_be(graph_run: GraphRun) -> None:
-    options = of_failed(graph_run)
-    for delta in graph_run.deltas():
+def test_quantum_without_attempt_is_staged_in_as_it_would_be(failed_survey: GraphRun) -> None:
+    options = of_failed(failed_survey)
+    for delta in failed_survey.deltas():
         if delta.quantum_id == options[1]:
-            graph_run.store.delete(names.delta_key(RUN, delta.quantum_id, delta.attempt_id))
-    done = shell(graph_run, *options, "--json")
+            failed_survey.store.delete(names.delta_key(RUN, delta.quantum_id, delta.attempt_id))
+    done = shell(failed_survey, *options, "--json")
     report = json.loads(done.stdout)
     assert (report["attempt_id"], report["error"]) == (None, None)
     assert (Path(report["sandbox"]) / "repo" / RUN / "isr" / "isr_1.txt").exists()
 
 
-def test_quantum_whose_input_is_missing_is_told(graph_run: GraphRun) -> None:
-    done = shell(graph_run, "--task", "coadd")
+def test_quantum_whose_input_is_missing_is_told(failed_survey: GraphRun) -> None:
+    done = shell(failed_survey, "--task", "coadd")
     assert done.returncode == ExitCode.STAGE_IN_FAILED
     assert "expected a successful attempt of quantum" in done.stderr
-    assert not list(graph_run.directory.glob("coadd-*"))
+    assert not list(failed_survey.directory.glob("coadd-*"))
 
 
-def test_quantum_is_found_by_task_and_data_id(graph_run: GraphRun) -> None:
-    done = shell(graph_run, "--task", "fit", "--data-id", "exposure=1", "--json")
-    assert json.loads(done.stdout)["quantum_id"] == of_failed(graph_run)[1]
+def test_quantum_is_found_by_task_and_data_id(failed_survey: GraphRun) -> None:
+    done = shell(failed_survey, "--task", "fit", "--data-id", "exposure=1", "--json")
+    assert json.loads(done.stdout)["quantum_id"] == of_failed(failed_survey)[1]
 
 
-def test_alone_it_prints_the_path_only(graph_run: GraphRun) -> None:
-    done = shell(graph_run, *of_failed(graph_run))
-    (sandbox,) = graph_run.directory.glob("fit-*")
+def test_alone_it_prints_the_path_only(failed_survey: GraphRun) -> None:
+    done = shell(failed_survey, *of_failed(failed_survey))
+    (sandbox,) = failed_survey.directory.glob("fit-*")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{sandbox}\n", "")
 
 
-def test_log_is_printed(graph_run: GraphRun) -> None:
-    done = shell(graph_run, *of_failed(graph_run), "--log")
+def test_log_is_printed(failed_survey: GraphRun) -> None:
+    done = shell(failed_survey, *of_failed(failed_survey), "--log")
     assert (done.returncode, done.stdout) == (0, f"{TOLD}\n")
-    assert not list(graph_run.directory.glob("fit-*"))
+    assert not list(failed_survey.directory.glob("fit-*"))
 
 
 def test_function_runs_by_hand(tmp_path: Path) -> None:
     document = make_survey(1)
     document["tasks"]["isr"] = {"function": "tasks:isr", "config": {"word": "it's\nhere"}}
-    graph_run = GraphRun(tmp_path, (tmp_path / "store").as_uri(), document)
+    failed_survey = GraphRun(tmp_path, (tmp_path / "store").as_uri(), document)
     lines = ["print(repo.config['word'])", "repo.metric('n', 1)", "raise OSError"]
     code = "\n    ".join(["def isr(repo):", *lines]) + "\n"
     (tmp_path / "tasks.py").write_text(code)
-    graph_run.run()
-    done = shell(graph_run, "--task", "isr", "--", "./run-task")
+    failed_survey.run()
+    done = shell(failed_survey, "--task", "isr", "--", "./run-task")
     assert (done.returncode, done.stdout) == (1, "it's\nhere\n")
     assert "registry: rows added: metric 1" in done.stderr
 
 
-def test_terminal_gets_a_banner_and_a_shell(graph_run: GraphRun) -> None:
+def test_terminal_gets_a_banner_and_a_shell(failed_survey: GraphRun) -> None:
     parent, child = pty.openpty()
     process = subprocess.Popen(
-        command(graph_run, *of_failed(graph_run)),
-        cwd=graph_run.directory,
+        command(failed_survey, *of_failed(failed_survey)),
+        cwd=failed_survey.directory,
         env={**os.environ, "SHELL": "/bin/sh"},
         **dict.fromkeys(("stdin", "stdout", "stderr"), child),  # type: ignore[call-overload]
         start_new_session=True,
@@ -246,14 +237,14 @@ SECRETS = {
 }
 
 
-def test_no_secret_is_in_the_sandbox_nor_reaches_the_task(graph_run: GraphRun) -> None:
+def test_no_secret_is_in_the_sandbox_nor_reaches_the_task(failed_survey: GraphRun) -> None:
     """Not even if the start-up files of a shell set it again."""
     script = "set -e; env; export PGPASSWORD=pg-secret; ./run-task"
-    graph_run.document["tasks"]["fit"]["command"] = ["sh", "-c", "env; exit 3"]
-    graph_run.run()
-    done = shell(graph_run, *of_failed(graph_run), "--", "sh", "-c", script, **SECRETS)
+    failed_survey.document["tasks"]["fit"]["command"] = ["sh", "-c", "env; exit 3"]
+    failed_survey.run()
+    done = shell(failed_survey, *of_failed(failed_survey), "--", "sh", "-c", script, **SECRETS)
     assert "QUANTUM_EXEC_RUN" in done.stdout
-    (sandbox,) = graph_run.directory.glob("fit-*")
+    (sandbox,) = failed_survey.directory.glob("fit-*")
     files = "".join(
         path.read_bytes().decode(errors="replace") for path in sandbox.rglob("*") if path.is_file()
     )
@@ -265,17 +256,17 @@ def test_quantum_of_direct_mode_is_opened_with_files(tmp_path: Path, datastore: 
     """The script reads and writes the sandbox then, and not the datastore."""
     document = make_survey(1)
     document["tasks"]["isr"] = {"function": "tasks:isr"}
-    graph_run = GraphRun(tmp_path, datastore, document)
+    failed_survey = GraphRun(tmp_path, datastore, document)
     (tmp_path / "tasks.py").write_text(
         "import os\ndef isr(repo):\n    repo.put(repo.get('raw') + b'isr', 'isr')\n"
         "    assert 'FAIL' in os.environ\n"
     )
-    graph_run.run("--data", "direct")
-    before = graph_run.keys()
-    done = shell(graph_run, "--task", "isr", "--", "./run-task", FAIL="not")
+    failed_survey.run("--data", "direct")
+    before = failed_survey.keys()
+    done = shell(failed_survey, "--task", "isr", "--", "./run-task", FAIL="not")
     assert done.returncode == 0, done.stderr
     assert f"  made:       repo/{RUN}/isr/isr_0.txt" in done.stderr
-    assert graph_run.keys() == before
+    assert failed_survey.keys() == before
 
 
 LIST_ENVIRONMENT = """
@@ -292,10 +283,10 @@ def test_script_quotes_whatever_it_holds(tmp_path: Path) -> None:
         "command": [sys.executable, "-c", LIST_ENVIRONMENT, "{input:raw}", "{output:isr}"],
         "environment": {"a.b": "x y", "QUOTED": quoted},
     }
-    graph_run = GraphRun(tmp_path, (tmp_path / "store").as_uri(), document)
-    assert graph_run.run("-j", "1").counts["isr"] == (1, 1, 0, 0)
+    failed_survey = GraphRun(tmp_path, (tmp_path / "store").as_uri(), document)
+    assert failed_survey.run("-j", "1").counts["isr"] == (1, 1, 0, 0)
     sandbox = 'it\'s a "sandbox" of $HOME;\n\N{SNOWMAN}'
-    done = shell(graph_run, "--task", "isr", "--sandbox", sandbox, "--", "./run-task")
+    done = shell(failed_survey, "--task", "isr", "--sandbox", sandbox, "--", "./run-task")
     assert done.returncode == 0, done.stderr
     raw = tmp_path / sandbox / "repo" / "raw" / "all" / "raw" / "raw_0.txt"
     assert done.stdout == f"{['x y', quoted]} {raw}\n"
@@ -307,13 +298,13 @@ def test_quantum_without_its_input_can_be_opened(tmp_path: Path) -> None:
     """Its attempt was no work; by hand the script says what it lacks."""
     document = make_survey(1)
     document["tasks"]["isr"]["command"] = ["sh", "-c", "exit 79"]
-    graph_run = GraphRun(tmp_path, (tmp_path / "store").as_uri(), document)
-    assert graph_run.run().code == 0
-    done = shell(graph_run, "--task", "fit", "--json", "--", "./run-task")
+    failed_survey = GraphRun(tmp_path, (tmp_path / "store").as_uri(), document)
+    assert failed_survey.run().code == 0
+    done = shell(failed_survey, "--task", "fit", "--json", "--", "./run-task")
     assert done.returncode == ExitCode.INVALID_QUANTUM
     assert "run-task: task fit: expected one dataset for {input:isr}, found 0" in done.stderr
     report = json.loads(done.stdout)
-    (fit,) = [d for d in graph_run.deltas() if d.task_label == "fit"]
+    (fit,) = [d for d in failed_survey.deltas() if d.task_label == "fit"]
     assert (report["attempt_id"], fit.no_work) == (fit.attempt_id, True)
     assert len(report["missing_inputs"]) == 1
     assert report["exit_code"] == ExitCode.INVALID_QUANTUM
