@@ -17,7 +17,7 @@ concurrency.
 =====================  ========================================================================
 module                 subject
 =====================  ========================================================================
-`cli`                  the commands ``init``, ``migrate``, ``merge`` and ``verify``
+`cli`                  the program; its commands are in `commands`
 `settings`             options, environment and configuration file; no password in arguments
 `exit_codes`           what the exit code of a command says
 `reports`              tables for people, JSON for programs, the progress bar

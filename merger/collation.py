@@ -23,7 +23,10 @@ BOOLEAN, INTEGER, BIGINT, DOUBLE = pa.bool_(), pa.int32(), pa.int64(), pa.float6
 
 SCHEMAS: dict[str, pa.Schema] = {
     "merged_attempt": pa.schema(
-        {"attempt_id": UUID, "run": TEXT, "quantum_id": UUID, "delta_checksum": TEXT}
+        {
+            **{"attempt_id": UUID, "run": TEXT, "quantum_id": UUID, "delta_checksum": TEXT},
+            **{"forgotten": BOOLEAN},
+        }
     ),
     "quantum": pa.schema(
         {
@@ -135,6 +138,7 @@ def _ledger(deltas: Sequence[GoodDelta]) -> pa.Table:
         [d.delta.run for d in deltas],
         [d.delta.quantum_id for d in deltas],
         [d.checksum for d in deltas],
+        [False] * len(deltas),
     )
 
 

@@ -5,7 +5,7 @@ import enum
 
 
 class ExitCode(enum.IntEnum):
-    """If several of 10, 11 and 12 apply, the lowest is returned; ``--json`` has all counts."""
+    """If several of 10 to 15 apply, the lowest is returned; ``--json`` has all counts."""
 
     OK = 0
     """Everything that could be merged is merged; or verify found nothing but notes."""
@@ -13,6 +13,12 @@ class ExitCode(enum.IntEnum):
     """The command could not do its work; the message says why. It may be run again."""
     USAGE = 2
     """The command line or the configuration file is wrong; nothing was tried."""
+    UNAVAILABLE = 3
+    """Database or datastore is away, full, read-only or has no connection left; later may help."""
+    SCHEMA = 4
+    """The central registry has no tables, or those of another release: init, migrate or upgrade."""
+    NOT_PERMITTED = 5
+    """Database or datastore refuses: a right or a credential is missing."""
     CONFLICTS = 10
     """The merge is complete, and recorded conflicts that were not known before."""
     QUARANTINED = 11
@@ -21,3 +27,11 @@ class ExitCode(enum.IntEnum):
     """The rest is merged; deltas of a newer format wait for an upgrade of this command."""
     DIFFERENCES = 13
     """Verify found that registry, deltas and bucket do not agree."""
+    DELTAS_MISSING = 14
+    """The DAG says that a quantum was successful, and the datastore has no delta of it."""
+    CONFLICTS_REFUSED = 15
+    """Policy ``fail``: deltas whose rows conflict were left unmerged, the rest is merged."""
+    ADVICE = 16
+    """Doctor found something that has to be changed."""
+    STOPPED = 143
+    """Told to stop (SIGTERM): what was begun is merged, the rest is left to the next merge."""

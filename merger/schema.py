@@ -13,7 +13,7 @@ from registry.errors import QuantumExecError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 """Newest revision in `merger.migrations`; a test compares."""
 
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -119,7 +120,8 @@ attempt = Table(
     "attempt",
     metadata,
     Column("attempt_id", UUID_TYPE, primary_key=True),
-    Column("quantum_id", UUID_TYPE, ForeignKey(quantum.c.quantum_id), nullable=False),
+    # The index keeps the foreign key cheap when quanta are taken out.
+    Column("quantum_id", UUID_TYPE, ForeignKey(quantum.c.quantum_id), nullable=False, index=True),
     Column("status", Text, nullable=False),
     Column("superseded", Boolean, nullable=False, comment="a newer attempt succeeded"),
     Column("no_work", Boolean, nullable=False),
@@ -161,6 +163,24 @@ merged_attempt = Table(
     Column("run", Text, nullable=False),
     Column("quantum_id", UUID_TYPE, nullable=False),
     Column("delta_checksum", Text, nullable=False),
+    Column(
+        "forgotten",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="its rows were taken out, and no merge brings them back",
+    ),
+)
+
+# Leases only save work: two mergers that hold one would merge the same deltas, once.
+merge_lease = Table(
+    "merge_lease",
+    metadata,
+    Column("lease_id", UUID_TYPE, primary_key=True),
+    Column("run", Text, nullable=False),
+    Column("first_attempt", UUID_TYPE, nullable=False, comment="lowest attempt id of the range"),
+    Column("last_attempt", UUID_TYPE, nullable=False, comment="highest attempt id of the range"),
+    Column("expires", DateTime(timezone=True), nullable=False, comment="by the database's clock"),
 )
 
 # Attempts may agree on a dimension record, so the record itself cannot tell who brought it.
@@ -169,7 +189,12 @@ dimension_source = Table(
     metadata,
     Column("dimension", Text, nullable=False),
     Column("data_id", JSON_TYPE, nullable=False),
-    Column("attempt_id", UUID_TYPE, nullable=False, comment="successful attempt that brought it"),
+    Column(
+        "attempt_id",
+        UUID_TYPE,
+        nullable=False,
+        comment="successful attempt, or graph, that brought it",
+    ),
     Column("record", JSON_TYPE, nullable=False, comment="facts as this attempt gave them"),
     PrimaryKeyConstraint("dimension", "data_id", "attempt_id"),
 )
@@ -187,6 +212,18 @@ merge_conflict = Table(
     PrimaryKeyConstraint("table_name", "conflict_key", "content_checksum"),
 )
 
+# What a person or a policy decided about a key that several sides claim.
+conflict_decision = Table(
+    "conflict_decision",
+    metadata,
+    Column("table_name", Text, nullable=False),
+    Column("conflict_key", Text, nullable=False),
+    Column("decision", Text, nullable=False, comment="which side stays"),
+    Column("content_checksum", Text, comment="of the side that was chosen; else null"),
+    PrimaryKeyConstraint("table_name", "conflict_key"),
+    CheckConstraint("decision IN ('keep', 'replace', 'chosen')", name="decision"),
+)
+
 quarantine = Table(
     "quarantine",
     metadata,
@@ -194,6 +231,24 @@ quarantine = Table(
     Column("run", Text, nullable=False),
     Column("reason", Text, nullable=False, comment="machine-readable"),
     Column("message", Text, nullable=False),
+    Column(
+        "dropped",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="given up by a person: not looked at again",
+    ),
+)
+
+# A CHAINED collection is what its members are, in this order; members are RUNs or chains.
+collection_chain = Table(
+    "collection_chain",
+    metadata,
+    Column("chain", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("child", Text, nullable=False),
+    PrimaryKeyConstraint("chain", "position"),
+    UniqueConstraint("chain", "child"),
 )
 
 

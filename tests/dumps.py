@@ -10,12 +10,15 @@ from registry.tables import metadata
 
 Dump = dict[str, list[str]]
 
+COMPARED = [table for table in metadata.sorted_tables if table.name != "merge_lease"]
+"""All but leases: they say who is merging just now, and nothing about content."""
+
 
 def dump(address: str) -> Dump:
     """Return the text of every row of every table, ordered by primary key."""
     with psycopg.connect(address) as connection:
         tables = {}
-        for table in metadata.sorted_tables:
+        for table in COMPARED:
             keys = [
                 sql.SQL('{}::text COLLATE "C"').format(sql.Identifier(c.name))
                 for c in table.primary_key.columns

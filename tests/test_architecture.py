@@ -161,7 +161,9 @@ def test_no_module_has_the_name_of_another_ones_package() -> None:
     assert not top & sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("package", [*PACKAGES, "executor.graph", "executor.submit"])
+@pytest.mark.parametrize(
+    "package", [*PACKAGES, "executor.graph", "executor.submit", "merger.commands"]
+)
 def test_package_door_names_every_module(package: str) -> None:
     found = importlib.import_module(package)
     names = {m.name for m in pkgutil.iter_modules(found.__path__)} - {"__main__"}

@@ -61,4 +61,4 @@ def test_usage_errors(option: list[str]) -> None:
 
 
 def test_exit_codes_are_distinct_and_documented() -> None:
-    assert len(set(ExitCode)) == len(ExitCode.__members__) == 7
+    assert len(set(ExitCode)) == len(ExitCode.__members__) == 14

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Arguments and options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        envvar="REGISTRY_MERGE_DATABASE",
+        help="libpq URL, keywords ('host=… dbname=…') or service=name, without a password: that "
+        "comes from ~/.pgpass, a service file, PGPASSWORD, or a private file given by --config.",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="YAML file with any of: database, datastore, endpoint_url, batch_size, threads.",
+    ),
+]
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[DATASTORE] RUN",
+        help="s3://bucket/prefix or file:///directory (may stand in --config), and the RUN.",
+    ),
+]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a RUN collection.")]
+Endpoint = Annotated[
+    str | None, typer.Option(help="Address of the S3 service, if boto3 does not know it.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Deltas read at once. (4 by default for file://, 16 for s3://)"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only tell what would be done; nothing is changed.")
+]

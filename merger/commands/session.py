@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What every command does around its work: open things, report, turn errors into messages."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import typer
+from rich.console import Console
+
+from merger.exit_codes import ExitCode
+from merger.settings import ConfigFile, SettingsError, database_address, read_config
+from registry.errors import InvalidNameError, QuantumExecError
+from transfer_plugins.object_store import InvalidDatastoreError, ObjectStore, open_store
+
+if TYPE_CHECKING:
+    from merger import reports
+    from merger.central_registry import CentralRegistry
+
+Report = Callable[[dict[str, object], Callable[[Console], None]], None]
+
+
+@contextmanager
+def reported(as_json: bool) -> Iterator[Report]:
+    """Give a function that reports in the form asked for, and turn errors into messages."""
+
+    def report(as_object: dict[str, object], show: Callable[[Console], None]) -> None:
+        if as_json:
+            print(json.dumps(as_object))
+        else:
+            show(Console())
+
+    try:
+        yield report
+    except (QuantumExecError, psycopg.Error) as error:
+        error_type = getattr(error, "error_type", "central_registry")
+        if as_json:
+            print(json.dumps({"error_type": error_type, "message": str(error)}))
+        print(f"registry-merge: {error}", file=sys.stderr)
+        is_usage = isinstance(error, SettingsError | InvalidNameError | InvalidDatastoreError)
+        raise typer.Exit(ExitCode.USAGE if is_usage else ExitCode.ERROR) from None
+
+
+@contextmanager
+def open_registry(database: str | None, config: Path | None) -> Iterator["CentralRegistry"]:
+    """Give the central registry that options and configuration name; closed at the end."""
+    from merger.central_registry import CentralRegistry
+
+    with CentralRegistry(database_address(database, read_config(config))) as registry:
+        yield registry
+
+
+def open_datastore(
+    names: list[str], config: Path | None, endpoint_url: str | None
+) -> tuple[ObjectStore, str, ConfigFile]:
+    """Return the datastore and the RUN of a command line ``[DATASTORE] RUN``.
+
+    Returns
+    -------
+    store, run, config
+        The last one is what the configuration file says.
+
+    Raises
+    ------
+    SettingsError
+        If there are too many names or too few.
+    transfer_plugins.object_store.InvalidDatastoreError
+    """
+    read = read_config(config)
+    if len(names) == 2:
+        datastore, run = names
+    elif len(names) == 1 and read.datastore is not None:
+        datastore, run = read.datastore, names[0]
+    else:
+        raise SettingsError(
+            f"expected DATASTORE and RUN, or a RUN and 'datastore' in --config, found {names}"
+        )
+    return open_store(datastore, endpoint_url=endpoint_url or read.endpoint_url), run, read
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator["reports.ProgressBar"]:
+    """Show a bar on stderr."""
+    from merger.reports import ProgressBar
+
+    with ProgressBar(Console(stderr=True), title) as bar:
+        yield bar
