@@ -28,7 +28,9 @@ module                 subject
 `merge`                the whole act: `merge.merge_run`
 `predictions`          graph records and predicted quanta of a RUN
 `structs`              msgspec twins of the dataclasses in `registry`, decoded several times faster
-`delta_reading`        listing, concurrent reading, batches
+`delta_listing`        which deltas a RUN has, packed
+`delta_reading`        concurrent reading, batches
+`prepared`             deltas made ready for insertion, ahead of it
 `delta_checks`         which deltas are good, and the reasons why others are not
 `quarantine`           bad deltas of a RUN, and how they leave the quarantine again
 `collation`            deltas to Arrow tables, in insert order
