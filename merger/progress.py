@@ -3,10 +3,16 @@
 
 
 class Progress:
-    """Shows nothing; `reports.ProgressBar` shows a bar."""
+    """Shows nothing; `shown_progress` has a bar for terminals and lines for logs."""
 
     def start(self, n_deltas: int) -> None:
-        """The number of deltas to read is known."""
+        """So many deltas are to be read; called again, they are added to those before."""
 
-    def advance(self, n_deltas: int) -> None:
-        """So many more deltas are done."""
+    def advance(self, n_deltas: int, n_rows: int = 0) -> None:
+        """So many more deltas are done, with so many rows of the central registry."""
+
+    def count_quanta(self, n_predicted: int, n_merged: int, n_failed: int) -> None:
+        """So many quanta of all that are predicted are merged, or failed for good."""
+
+    def wait(self, reason: str) -> None:
+        """Nothing goes on for a while; the reason is one line for people."""
