@@ -40,6 +40,7 @@ module                 subject
 `dimension_conflicts`  dimension records on which attempts agree, or do not
 `dataset_conflicts`    the careful way for datasets: superseded attempts and conflicts
 `conflict_records`     the table of conflicts
+`conflict_statements`  all SQL about conflicts
 `verification`         verify: registry, deltas and bucket compared
 `verify_statements`    all SQL of verify
 `registry_rows`        what the registry says about a RUN, for verify

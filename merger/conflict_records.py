@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from psycopg import Cursor
 
-from merger import statements
+from merger import conflict_statements
 
 
 class NeedsCareError(Exception):
@@ -36,12 +36,12 @@ def replace_conflicts(
     int
         Number of keys with a side that was not recorded before.
     """
-    cursor.execute(statements.DELETE_CONFLICTS, (table_name, list(keys)))
+    cursor.execute(conflict_statements.DELETE_CONFLICTS, (table_name, list(keys)))
     before = set(cursor.fetchall())
     after = set()
     for side in sides:
         cursor.execute(
-            statements.INSERT_CONFLICT,
+            conflict_statements.INSERT_CONFLICT,
             {
                 "table_name": table_name,
                 "conflict_key": side.conflict_key,

@@ -19,7 +19,7 @@ from functools import cached_property
 
 from psycopg import Cursor
 
-from merger import statements
+from merger import conflict_statements as statements
 from merger.collation import dataset_tables
 from merger.conflict_records import ConflictSide, replace_conflicts
 from merger.copy_format import CopyRows

@@ -10,7 +10,7 @@ import json
 
 from psycopg import Cursor
 
-from merger import statements
+from merger import conflict_statements, statements
 from merger.conflict_records import ConflictSide, NeedsCareError, replace_conflicts
 from merger.copy_format import CopyRows
 from registry.typed_json import canonical
@@ -48,7 +48,7 @@ def insert_dimensions(cursor: Cursor, rows: CopyRows, *, careful: bool) -> int:
 def _settle(cursor: Cursor, contended: Contended) -> int:
     dimensions, data_ids = zip(*contended, strict=True)
     cursor.execute(
-        statements.READ_DIMENSION_SIDES,
+        conflict_statements.READ_DIMENSION_SIDES,
         {"dimensions": list(dimensions), "data_ids": list(data_ids)},
     )
     found = sorted(cursor.fetchall(), key=lambda side: side[:2])
@@ -57,7 +57,7 @@ def _settle(cursor: Cursor, contended: Contended) -> int:
         contents = [(record, attempt_id) for _, _, record, attempt_id in group]
         kept = max((record for record, _ in contents), key=str.encode)
         cursor.execute(
-            statements.UPDATE_DIMENSION,
+            conflict_statements.UPDATE_DIMENSION,
             {"dimension": dimension, "data_id": data_id, "record": kept},
         )
         key = {"dimension": dimension, "data_id": json.loads(data_id)}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """All SQL of verify, one line of purpose each; it only reads."""
 
-from merger.statements import DATASET_SIDE
+from merger.conflict_statements import DATASET_SIDE
 
 # Attempts of a RUN that were merged, each with the checksum of its delta.
 READ_LEDGER = """
