@@ -17,6 +17,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     PrimaryKeyConstraint,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -210,6 +212,25 @@ merge_conflict = Table(
     Column("attempt_id", UUID_TYPE, comment="lowest attempt that brought this side; or null"),
     Column("kept", Boolean, nullable=False, comment="this side is in the table"),
     PrimaryKeyConstraint("table_name", "conflict_key", "content_checksum"),
+    # A merge asks of every batch what the sides of recorded conflicts claim, other keys too.
+    Index(
+        "ix_merge_conflict_dataset_id",
+        text("(content->>'dataset_id')"),
+        postgresql_where=text("table_name = 'dataset'"),
+    ),
+    Index(
+        "ix_merge_conflict_data_id",
+        text("(content->>'run')"),
+        text("(content->>'dataset_type')"),
+        text("(content->'data_id')"),
+        postgresql_where=text("table_name = 'dataset'"),
+    ),
+    Index(
+        "ix_merge_conflict_dimension",
+        text("(content->>'dimension')"),
+        text("(content->'data_id')"),
+        postgresql_where=text("table_name = 'dimension_record'"),
+    ),
 )
 
 # What a person or a policy decided about a key that several sides claim.
@@ -220,6 +241,7 @@ conflict_decision = Table(
     Column("conflict_key", Text, nullable=False),
     Column("decision", Text, nullable=False, comment="which side stays"),
     Column("content_checksum", Text, comment="of the side that was chosen; else null"),
+    Column("by_policy", Boolean, nullable=False, comment="goes with its conflict; else a person's"),
     PrimaryKeyConstraint("table_name", "conflict_key"),
     CheckConstraint("decision IN ('keep', 'replace', 'chosen')", name="decision"),
 )

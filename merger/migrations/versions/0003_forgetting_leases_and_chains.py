@@ -41,6 +41,21 @@ def _add_columns() -> None:
         existing_comment="successful attempt that brought it",
     )
     op.create_index("ix_attempt_quantum_id", "attempt", ["quantum_id"])
+    for name, table_name, parts in (
+        ("dataset_id", "dataset", ["content->>'dataset_id'"]),
+        (
+            "data_id",
+            "dataset",
+            ["content->>'run'", "content->>'dataset_type'", "content->'data_id'"],
+        ),
+        ("dimension", "dimension_record", ["content->>'dimension'", "content->'data_id'"]),
+    ):
+        op.create_index(
+            f"ix_merge_conflict_{name}",
+            "merge_conflict",
+            [sa.text(f"({part})") for part in parts],
+            postgresql_where=sa.text(f"table_name = '{table_name}'"),
+        )
 
 
 def _create_leases_and_decisions() -> None:
@@ -68,6 +83,12 @@ def _create_leases_and_decisions() -> None:
             sa.Text(),
             nullable=True,
             comment="of the side that was chosen; else null",
+        ),
+        sa.Column(
+            "by_policy",
+            sa.Boolean(),
+            nullable=False,
+            comment="goes with its conflict; else a person's",
         ),
         sa.PrimaryKeyConstraint("table_name", "conflict_key", name="pk_conflict_decision"),
         sa.CheckConstraint(
