@@ -19,6 +19,9 @@ module                 subject
 =====================  ========================================================================
 `cli`                  the program; its commands are in `commands`
 `settings`             options, environment and configuration file; no password in arguments
+`settings_error`       what a person has set up wrongly
+`database_address`     where the central registry is, and with which secret
+`db_auth`              passwords from LSST's db-auth
 `exit_codes`           what the exit code of a command says
 `reports`              tables for people, JSON for programs, the progress bar
 `progress`             how far a merge or verify is, told to whoever shows it
@@ -40,6 +43,10 @@ module                 subject
 `dimension_conflicts`  dimension records on which attempts agree, or do not
 `dataset_conflicts`    the careful way for datasets: superseded attempts and conflicts
 `conflict_records`     the table of conflicts
+`dataset_types`        dataset types: one definition each
+`collection_chains`    collections: RUNs and the chains made of them
+`outside_entries`      datasets that come from outside, by the rules of a merge
+`outside_statements`   all SQL of what comes from outside
 `conflict_statements`  all SQL about conflicts
 `verification`         verify: registry, deltas and bucket compared
 `verify_statements`    all SQL of verify

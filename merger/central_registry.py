@@ -11,6 +11,7 @@ import psycopg
 from psycopg import Connection, Cursor, IsolationLevel
 
 from merger import schema, statements
+from merger.database_address import DatabaseAddress, connect
 from registry.errors import QuantumExecError
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ class CentralRegistry:
     transaction mode may stand between.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str | DatabaseAddress) -> None:
         self._address = address
         self._connection: Connection | None = None
         self._was_connected = False
@@ -124,7 +125,7 @@ class CentralRegistry:
     def _connect(self) -> Connection:
         if self._connection is None or self._connection.closed:
             # Poolers in transaction mode know no prepared statements of a session.
-            self._connection = psycopg.connect(
+            self._connection = connect(
                 self._address, autocommit=True, prepare_threshold=None, client_encoding="UTF8"
             )
             self._connection.isolation_level = IsolationLevel.READ_COMMITTED

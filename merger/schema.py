@@ -4,10 +4,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psycopg
 from psycopg import Cursor
 
 from merger import statements
+from merger.database_address import DatabaseAddress, connect
 from registry.errors import QuantumExecError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def check_version(cursor: Cursor) -> None:
         )
 
 
-def create(address: str) -> bool:
+def create(address: str | DatabaseAddress) -> bool:
     """Create the tables; two calls at once create them once.
 
     Returns
@@ -74,7 +74,7 @@ def create(address: str) -> bool:
     return _upgrade(address, is_new=True) is None
 
 
-def migrate(address: str) -> tuple[str, str]:
+def migrate(address: str | DatabaseAddress) -> tuple[str, str]:
     """Upgrade the tables and return the versions before and after.
 
     Raises
@@ -88,14 +88,14 @@ def migrate(address: str) -> tuple[str, str]:
     return before, SCHEMA_VERSION
 
 
-def _upgrade(address: str, *, is_new: bool) -> str | None:
+def _upgrade(address: str | DatabaseAddress, *, is_new: bool) -> str | None:
     """Run the migrations in one transaction, which no merge and no other upgrade overlaps."""
     from alembic import command
     from sqlalchemy import create_engine
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import NullPool
 
-    with psycopg.connect(address, prepare_threshold=None, client_encoding="UTF8") as driver:
+    with connect(address, prepare_threshold=None, client_encoding="UTF8") as driver:
         engine = create_engine("postgresql+psycopg://", creator=lambda: driver, poolclass=NullPool)
         try:
             with engine.begin() as connection:

@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Settings of ``registry-merge``: options, environment, configuration file."""
 
-import stat
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import yaml
 from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
-from registry.errors import QuantumExecError
+from merger.database_address import SECRET_KEYWORDS, DatabaseAddress
+from merger.db_auth import check_private
+from merger.settings_error import SettingsError
 
 DEFAULT_BATCH_SIZE = 4000
 """Deltas in one transaction, about 10,000 datasets: COPY gains nothing from more."""
 
-_SECRET_KEYWORDS = ("password", "sslpassword", "oauth_client_secret")
-
-
-class SettingsError(QuantumExecError, ValueError):
-    """The command line, environment or configuration file cannot be used."""
-
-    error_type = "settings"
+__all__ = [
+    "DEFAULT_BATCH_SIZE",
+    "ConfigFile",
+    "SettingsError",
+    "database_address",
+    "has_password",
+    "read_config",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,12 @@ class ConfigFile:
     endpoint_url: str | None = None
     batch_size: int | None = None
     threads: int | None = None
+    rds_iam: bool | None = None
+    rds_region: str | None = None
+
+
+_KINDS: dict[str, type] = {"batch_size": int, "threads": int, "rds_iam": bool}
+_EXPECTED = {int: "a number of 1 or more", bool: "true or false", str: "text"}
 
 
 def read_config(path: Path | None) -> ConfigFile:
@@ -52,9 +60,7 @@ def read_config(path: Path | None) -> ConfigFile:
     except yaml.YAMLError:
         # The parser quotes the text around the error, and a password may be in it.
         raise SettingsError(f"configuration file {str(path)!r}: expected YAML") from None
-    kinds = {
-        f.name: int if f.name in ("batch_size", "threads") else str for f in fields(ConfigFile)
-    }
+    kinds = {f.name: _KINDS.get(f.name, str) for f in fields(ConfigFile)}
     if not isinstance(read, dict):
         raise SettingsError(f"configuration file {str(path)!r}: expected keys and values")
     for key, value in read.items():
@@ -63,26 +69,20 @@ def read_config(path: Path | None) -> ConfigFile:
                 f"configuration file {str(path)!r}: unknown key {key!r}; "
                 f"expected one of {sorted(kinds)}"
             )
-        if type(value) is not kinds[key] or value in (0, "") or str(value).startswith("-"):
-            expected = "a number of 1 or more" if kinds[key] is int else "text"
-            raise SettingsError(f"configuration file {str(path)!r}: {key}: expected {expected}")
+        kind = kinds[key]
+        is_refused = kind is not bool and (value in (0, "") or str(value).startswith("-"))
+        if type(value) is not kind or is_refused:
+            raise SettingsError(
+                f"configuration file {str(path)!r}: {key}: expected {_EXPECTED[kind]}"
+            )
     config = ConfigFile(**read)
     if config.database is not None and has_password(config.database):
-        _check_private(path)
+        check_private(path, f"configuration file {str(path)!r}")
     return config
 
 
-def _check_private(path: Path) -> None:
-    mode = path.stat().st_mode
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise SettingsError(
-            f"configuration file {str(path)!r} holds a password: expected a file that only its "
-            f"owner can read, found mode {stat.S_IMODE(mode):04o}; run chmod 600"
-        )
-
-
-def database_address(option: str | None, config: ConfigFile) -> str:
-    """Return the libpq connection string to use; only a private file may hold a password.
+def database_address(option: str | None, config: ConfigFile) -> DatabaseAddress:
+    """Return the address to connect to; only a private file may hold a password.
 
     Raises
     ------
@@ -101,12 +101,14 @@ def database_address(option: str | None, config: ConfigFile) -> str:
             "no database given: use --database, REGISTRY_MERGE_DATABASE, or 'database' in a file "
             "given by --config"
         )
-    return make_conninfo("", **_parse(address))
+    return DatabaseAddress(
+        _parse(address), rds_iam=config.rds_iam or False, rds_region=config.rds_region
+    )
 
 
 def has_password(address: str) -> bool:
     """Tell whether a connection string holds a secret."""
-    return any(_parse(address).get(keyword) for keyword in _SECRET_KEYWORDS)
+    return any(_parse(address).get(keyword) for keyword in SECRET_KEYWORDS)
 
 
 def _parse(address: str) -> dict[str, str]:

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Where the central registry is, and with which secret: looked up anew for every connection."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from psycopg import Connection, pq
+from psycopg.conninfo import make_conninfo
+
+from merger.db_auth import find_credential, place_of_entries
+
+SECRET_KEYWORDS = (
+    *("password", "sslpassword", "oauth_client_secret"),
+    *("scram_client_key", "scram_server_key"),
+)
+"""What libpq takes and nobody may read."""
+
+_ENCRYPTED = ("require", "verify-ca", "verify-full")
+
+
+class NoPasswordError(psycopg.OperationalError):
+    """The server asks for a password, and none was found."""
+
+
+class DatabaseAddress:
+    """Address of the central registry; its text never has a secret.
+
+    Secrets are looked for in this order: an RDS IAM token, if that is asked for, and nothing else;
+    a private configuration file; libpq itself (service file, PGPASSWORD, pgpass); and, when the
+    server asks for a password that libpq has not got, LSST's db-auth.
+
+    Parameters
+    ----------
+    keywords
+        Of libpq.
+    rds_iam, rds_region
+        Whether a token of AWS is the password, and in which region the database runs.
+    """
+
+    def __init__(
+        self, keywords: Mapping[str, str], *, rds_iam: bool = False, rds_region: str | None = None
+    ) -> None:
+        self._secret = {k: v for k, v in keywords.items() if k in SECRET_KEYWORDS and v}
+        self._public = {k: v for k, v in keywords.items() if k not in SECRET_KEYWORDS}
+        self._rds_iam, self._rds_region = rds_iam, rds_region
+        self._libpq_lacks_it = False
+
+    @property
+    def conninfo(self) -> str:
+        """The address as libpq takes it, without secrets."""
+        return make_conninfo("", **self._public)
+
+    def __str__(self) -> str:
+        return self.conninfo
+
+    def __repr__(self) -> str:
+        return f"DatabaseAddress({self.conninfo!r})"
+
+    @property
+    def source(self) -> str:
+        """Where the secret comes from, for people; after a connection it is known."""
+        if self._rds_iam:
+            return "RDS IAM token"
+        if "password" in self._secret:
+            return "configuration file"
+        return f"db-auth ({place_of_entries()})" if self._libpq_lacks_it else "libpq"
+
+    def connect(self, **options: Any) -> Connection:
+        """Connect; ``options`` are those of `psycopg.connect`.
+
+        Raises
+        ------
+        psycopg.Error
+            With no secret in its text.
+        registry.errors.QuantumExecError
+            If a place of secrets cannot be used.
+        """
+        if self._rds_iam:
+            return _open(self._with_token(), options)
+        if not self._libpq_lacks_it:
+            try:
+                return _open(self._public | self._secret, options)
+            except psycopg.OperationalError as error:
+                if not _is_password_missing(error):
+                    raise
+        return _open(self._with_db_auth(), options)
+
+    def _with_db_auth(self) -> dict[str, str]:
+        named = self._named()
+        found = find_credential(named)
+        if found is None:
+            raise NoPasswordError(
+                f"{self._shown(named)} asks for a password: expected one from PGPASSWORD, "
+                f"~/.pgpass, a service file, a private --config or db-auth, found none (db-auth: "
+                f"{place_of_entries()})"
+            )
+        self._libpq_lacks_it = True
+        user = {} if found.username is None else {"user": found.username}
+        return self._public | self._secret | user | {"password": found.password}
+
+    def _with_token(self) -> dict[str, str]:
+        from transfer_plugins.database_token import make_token
+
+        resolved = resolve(self._public)
+        token = make_token(
+            resolved.get("host", ""),
+            int(resolved.get("port", 5432)),
+            resolved.get("user", ""),
+            self._rds_region,
+        )
+        # A token opens the database to whoever reads it.
+        mode = resolved.get("sslmode")
+        encrypted = {} if mode in _ENCRYPTED else {"sslmode": "require"}
+        return self._public | self._secret | encrypted | {"password": token}
+
+    def _named(self) -> dict[str, str]:
+        """What the address, its service and the environment name, without what libpq guesses."""
+        resolved = resolve(self._public)
+        is_user_named = "user" in self._public or os.environ.get("PGUSER")
+        if not is_user_named and resolved.get("user") == resolve({}).get("user"):
+            resolved.pop("user", None)
+        return resolved
+
+    @staticmethod
+    def _shown(named: Mapping[str, str]) -> str:
+        user = f" of user {named['user']!r}" if named.get("user") else ""
+        return f"database {named.get('dbname', '')!r} at {named.get('host', '')!r}{user}"
+
+
+def connect(address: str | DatabaseAddress, **options: Any) -> Connection:
+    """Connect to an address that may be a plain connection string."""
+    if isinstance(address, DatabaseAddress):
+        return address.connect(**options)
+    return psycopg.connect(address, **options)
+
+
+def resolve(keywords: Mapping[str, str]) -> dict[str, str]:
+    """Return an address with what libpq adds to it: service file, environment, defaults."""
+    service = keywords.get("service")
+    before = os.environ.get("PGSERVICE")
+    try:
+        # libpq reads the file of services itself, but only for one that the environment names.
+        if service is not None:
+            os.environ["PGSERVICE"] = service
+        defaults = pq.Conninfo.get_defaults()
+    finally:
+        if service is not None:
+            if before is None:
+                del os.environ["PGSERVICE"]
+            else:
+                os.environ["PGSERVICE"] = before
+    found = {d.keyword.decode(): d.val.decode() for d in defaults if d.val is not None}
+    secrets = set(SECRET_KEYWORDS)
+    return {k: v for k, v in {**found, **keywords}.items() if k not in secrets}
+
+
+def _is_password_missing(error: psycopg.OperationalError) -> bool:
+    connection = error.pgconn
+    return connection is not None and connection.needs_password
+
+
+def _open(keywords: Mapping[str, str], options: Mapping[str, Any]) -> Connection:
+    try:
+        return psycopg.connect("", **keywords, **options)
+    except psycopg.Error as error:
+        told = str(error)
+        secrets = [keywords[k] for k in SECRET_KEYWORDS if keywords.get(k)]
+        if not any(secret in told for secret in secrets):
+            raise
+        for secret in secrets:
+            told = told.replace(secret, "…")
+        # Not the error itself, which has the secret in its text.
+        raise type(error)(told) from None
