@@ -16,7 +16,7 @@ module                  commands
 `archive_command`       ``archive``
 `import_command`        ``import``
 `ingest_commands`       ``ingest-files``, ``ingest-dimensions``
-`collection_commands`   ``collections list | chain``
+`collection_commands`   ``collections list | chain | show``
 `doctor_command`        ``doctor``
 ======================  =======================================================================
 

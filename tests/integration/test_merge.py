@@ -5,7 +5,8 @@ import dataclasses
 
 import pytest
 
-from merger.merge import DatasetTypeConflictError, merge_run
+from merger.dataset_types import DatasetTypeConflictError
+from merger.merge import merge_run
 from merger.predictions import GraphNotFoundError
 from registry.attempt import AttemptStatus
 from registry.model import DatasetType, DimensionRecord

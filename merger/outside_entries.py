@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Datasets that come from outside, not from a delta: inserted by the rules of a merge.
+
+They have no quantum and no attempt, so for the rules they *were there before any merge*. What is
+there with the same content is skipped; what another dataset claims, too, is a conflict. Unknown
+sizes and checksums contradict nothing, and are completed when they become known.
+
+As for deltas there are two ways. The *plain* way COPYs beside other writers and stops at the first
+key that is taken; the *careful* one compares the batch with what is there, alone in the registry.
+"""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg import Cursor
+
+from merger import collection_chains, outside_statements, statements
+from merger.central_registry import CentralRegistry, describe
+from merger.conflict_records import NeedsCareError
+from merger.copy_format import CopyRows
+from merger.dataset_conflicts import settle_datasets, side_from_row
+from merger.dataset_types import ensure_dataset_type
+from registry.errors import QuantumExecError
+from registry.model import DatasetType
+
+BATCH_SIZE = 20_000
+"""Datasets in one transaction."""
+
+
+class OutsideEntryError(QuantumExecError):
+    """Something from outside cannot be entered into the central registry."""
+
+    error_type = "outside_entry"
+
+
+@dataclass(slots=True)
+class EntryCounts:
+    """What became of datasets from outside; every one is counted once, but for new conflicts."""
+
+    n_inserted: int = 0
+    n_skipped: int = 0
+    n_completed: int = 0
+    """Of those that were skipped: size or checksum became known."""
+    n_conflicting: int = 0
+    n_new_conflicts: int = 0
+    """Keys with a side that was not on record."""
+
+    def add(self, other: "EntryCounts") -> None:
+        """Add the counts of another batch."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideBatch:
+    """Datasets ready for COPY, sorted by id; a datastore record may be missing."""
+
+    dataset: CopyRows
+    datastore_record: CopyRows
+
+    @classmethod
+    def encode(cls, dataset: pa.Table, datastore_record: pa.Table) -> "OutsideBatch":
+        """Sort and encode tables with the columns of `collation.SCHEMAS`."""
+        return cls(*(CopyRows.encode(_by_id(table)) for table in (dataset, datastore_record)))
+
+
+def _by_id(table: pa.Table) -> pa.Table:
+    return table.take(pc.sort_indices(table["dataset_id"].combine_chunks()))
+
+
+class _RolledBackError(Exception):
+    """Ends a transaction that only looked."""
+
+    def __init__(self, counts: EntryCounts) -> None:
+        super().__init__()
+        self.counts = counts
+
+
+class OutsideEntries:
+    """Inserts batches, each in one transaction; may be killed, repeated, or run twice at once.
+
+    Parameters
+    ----------
+    is_dry
+        Only count what would be done.
+    """
+
+    def __init__(self, registry: CentralRegistry, *, is_dry: bool = False) -> None:
+        self._registry = registry
+        self._is_dry = is_dry
+        self._careful = False
+        self.counts = EntryCounts()
+
+    def ensure(self, run: str, dataset_types: Iterable[DatasetType]) -> None:
+        """Ensure what datasets refer to.
+
+        Raises
+        ------
+        dataset_types.DatasetTypeConflictError
+            If the central registry defines a dataset type in another way.
+        collection_chains.CollectionError
+            If a chain has the name of the RUN.
+        """
+
+        def ensure(cursor: Cursor) -> None:
+            collection_chains.ensure_run(cursor, run)
+            for dataset_type in sorted(dataset_types, key=lambda t: t.name):
+                ensure_dataset_type(cursor, dataset_type, "what comes from outside")
+
+        if not self._is_dry:
+            self._registry.transact(ensure)
+
+    def insert_all(self, batches: Iterable[OutsideBatch]) -> None:
+        """Insert batches; the next one is made while PostgreSQL works on the last.
+
+        Raises
+        ------
+        OutsideEntryError
+            If PostgreSQL refuses a row; batches before stay inserted.
+        """
+        made = iter(batches)
+        with ThreadPoolExecutor(1, "outside-batch") as pool:
+            following: Future[OutsideBatch | None] = pool.submit(next, made, None)
+            while (batch := following.result()) is not None:
+                following = pool.submit(next, made, None)
+                self.insert(batch)
+
+    def insert(self, batch: OutsideBatch) -> None:
+        """Insert one batch; raises as `insert_all`."""
+        try:
+            self.counts.add(self._insert(batch))
+        except (psycopg.DataError, psycopg.IntegrityError, psycopg.OperationalError) as error:
+            if isinstance(error, psycopg.OperationalError) and error.sqlstate != "54000":
+                raise
+            raise OutsideEntryError(f"central registry refuses a row: {describe(error)}") from error
+
+    def _insert(self, batch: OutsideBatch) -> EntryCounts:
+        if self._is_dry:
+            try:
+                self._registry.transact(lambda cursor: self._look(cursor, batch))
+            except _RolledBackError as looked:
+                return looked.counts
+        if not self._careful:
+            try:
+                return self._registry.transact(lambda cursor: _plain(cursor, batch))
+            except NeedsCareError:
+                self._careful = True
+        counts = self._registry.transact(lambda cursor: _alone(cursor, batch), alone=True)
+        # The rest of a table that was ingested in part meets nothing.
+        self._careful = bool(counts.n_skipped or counts.n_conflicting)
+        return counts
+
+    def _look(self, cursor: Cursor, batch: OutsideBatch) -> None:
+        counts, contended = _compare(cursor, batch)
+        counts.n_conflicting = len(contended)
+        counts.n_inserted = batch.dataset.n_rows - counts.n_skipped - counts.n_conflicting
+        raise _RolledBackError(counts)
+
+
+def _plain(cursor: Cursor, batch: OutsideBatch) -> EntryCounts:
+    """Insert a batch that meets nothing that is there; raises `NeedsCareError` if it does."""
+    if cursor.execute(statements.HAS_DATASET_CONFLICTS).fetchone() == (True,):
+        raise NeedsCareError
+    try:
+        batch.dataset.copy_into(cursor, "dataset")
+    except psycopg.errors.UniqueViolation as error:
+        raise NeedsCareError from error
+    batch.datastore_record.copy_into(cursor, "datastore_record")
+    return EntryCounts(n_inserted=batch.dataset.n_rows)
+
+
+def _alone(cursor: Cursor, batch: OutsideBatch) -> EntryCounts:
+    """Insert a batch, skipping what is there and settling what is there with other content."""
+    counts, contended = _compare(cursor, batch)
+    counts.n_inserted = cursor.execute(statements.INSERT_DATASETS, (contended,)).rowcount
+    cursor.execute(statements.INSERT_DATASTORE_RECORDS, (contended,))
+    if contended:
+        cursor.execute(outside_statements.READ_STAGED_SIDES, (contended,))
+        brought = [side_from_row(row) for row in cursor.fetchall()]
+        counts.n_conflicting = len(brought)
+        counts.n_new_conflicts = settle_datasets(cursor, brought, (), ())
+    return counts
+
+
+def _compare(cursor: Cursor, batch: OutsideBatch) -> tuple[EntryCounts, list[str]]:
+    """Stage a batch and leave out what is there; returns the ids that something contends with."""
+    cursor.execute(statements.STAGE_DATASETS)
+    batch.dataset.copy_into(cursor, "staged_dataset")
+    batch.datastore_record.copy_into(cursor, "staged_record")
+    cursor.execute(outside_statements.ANALYZE_STAGED)
+    counts = EntryCounts()
+    counts.n_completed = cursor.execute(outside_statements.COMPLETE_RECORDS).rowcount
+    counts.n_skipped = cursor.execute(outside_statements.SKIP_SAME).rowcount
+    cursor.execute(outside_statements.SKIP_RECORDS)
+    if counts.n_skipped == batch.dataset.n_rows:
+        return counts, []
+    cursor.execute(statements.READ_CONTENDED_DATASETS)
+    return counts, sorted(dataset_id for (dataset_id,) in cursor.fetchall())
+
+
+def iterate_batches(table: pa.Table, size: int = BATCH_SIZE) -> Iterator[pa.Table]:
+    """Cut a table into batches."""
+    for start in range(0, table.num_rows, size):
+        yield table.slice(start, size)

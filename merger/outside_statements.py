@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""All SQL of what comes from outside (files, tables, SQLite), one line of purpose each."""
+
+# Let the planner know the size of both stages.
+ANALYZE_STAGED = "ANALYZE staged_dataset, staged_record"
+
+# What both sides know of the bytes is the same, and they lie at one place or have one checksum.
+_IS_SAME_RECORD = """
+    r.dataset_id IS NOT NULL
+    AND coalesce(s.size_bytes = r.size_bytes, true) AND coalesce(s.checksum = r.checksum, true)
+    AND (s.object_key = r.object_key OR coalesce(s.checksum = r.checksum, false))
+"""
+
+# Add size and checksum, where they were not known, to records that came from outside before.
+COMPLETE_RECORDS = f"""
+UPDATE datastore_record t
+SET size_bytes = coalesce(r.size_bytes, s.size_bytes), checksum = coalesce(r.checksum, s.checksum)
+FROM staged_dataset JOIN dataset d USING (dataset_id, run, dataset_type, data_id)
+JOIN staged_record s USING (dataset_id) JOIN datastore_record r USING (dataset_id)
+WHERE t.dataset_id = d.dataset_id AND d.attempt_id IS NULL AND {_IS_SAME_RECORD}
+    AND s.object_key = r.object_key
+    AND (r.size_bytes IS NULL AND s.size_bytes IS NOT NULL
+        OR r.checksum IS NULL AND s.checksum IS NOT NULL)
+    AND NOT EXISTS (
+        SELECT FROM merge_conflict c
+        WHERE c.table_name = 'dataset' AND c.content->>'dataset_id' = d.dataset_id::text
+    )
+"""
+
+# Leave out what is there with the same content.
+SKIP_SAME = f"""
+DELETE FROM staged_dataset WHERE dataset_id IN (
+    SELECT dataset_id FROM staged_dataset
+    JOIN dataset d USING (dataset_id, run, dataset_type, data_id)
+    LEFT JOIN staged_record s USING (dataset_id) LEFT JOIN datastore_record r USING (dataset_id)
+    WHERE s.dataset_id IS NULL OR {_IS_SAME_RECORD}
+)
+"""
+SKIP_RECORDS = """
+DELETE FROM staged_record s
+WHERE NOT EXISTS (SELECT FROM staged_dataset d WHERE d.dataset_id = s.dataset_id)
+"""
+
+# Sides that this batch brings, of those that something contends with.
+READ_STAGED_SIDES = """
+SELECT d.dataset_id::text, d.run, d.dataset_type, d.data_id::text, d.quantum_id::text,
+    d.attempt_id::text, r.object_key, r.size_bytes, r.checksum, r.storage_class
+FROM staged_dataset d LEFT JOIN staged_record r USING (dataset_id)
+WHERE d.dataset_id = ANY(%s::uuid[])
+"""
+
+# Some data ID of a dataset type: by RUN, so that the index serves.
+READ_SOME_DATA_ID = """
+SELECT found.data_id FROM run r CROSS JOIN LATERAL (
+    SELECT d.data_id FROM dataset d WHERE d.run = r.run AND d.dataset_type = %s LIMIT 1
+) AS found LIMIT 1
+"""
+
+# Some data ID among the records of a dimension.
+READ_SOME_RECORD_ID = "SELECT data_id FROM dimension_record WHERE dimension = %s LIMIT 1"
+
+# Which of these sources of dimension records are on file?
+READ_SOURCES = """
+SELECT attempt_id::text FROM dimension_source
+JOIN unnest(%s::text[], %s::jsonb[], %s::uuid[]) AS k (dimension, data_id, attempt_id)
+    USING (dimension, data_id, attempt_id)
+"""
+
+# ---- collections ----------------------------------------------------------------------------
+
+# Every RUN whose name is like a pattern, with the number of its datasets.
+READ_RUNS = """
+SELECT r.run, (SELECT count(*) FROM dataset d WHERE d.run = r.run) FROM run r ORDER BY 1
+"""
+
+# Every link of every chain, in search order.
+READ_CHAINS = "SELECT chain, child FROM collection_chain ORDER BY chain, position"
+
+# Is there a RUN of this name?
+HAS_RUN = "SELECT EXISTS (SELECT FROM run WHERE run = %s)"
+
+# Is there a chain of this name?
+HAS_CHAIN = "SELECT EXISTS (SELECT FROM collection_chain WHERE chain = %s)"
+
+# Take a chain away.
+DELETE_CHAIN = "DELETE FROM collection_chain WHERE chain = %s"
+
+# Write the links of a chain; positions are dense.
+INSERT_CHAIN = """
+INSERT INTO collection_chain (chain, position, child)
+SELECT %s, place - 1, child FROM unnest(%s::text[]) WITH ORDINALITY AS c (child, place)
+"""
