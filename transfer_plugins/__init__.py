@@ -9,6 +9,7 @@ nothing else. The same functions are called by the plugin (a process of HTCondor
 module                 subject
 =====================  ========================================================================
 `object_store`         the seam: list, get, put, download, upload; ``file://`` datastores
+`file_walk`            the files of a directory, in the order in which S3 lists keys
 `s3_object_store`      the same over S3, with boto3
 `checksums`            SHA-256 of files
 `concurrency`          many transfers at once

@@ -11,14 +11,17 @@ import stat
 import tempfile
 import urllib.parse
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry.errors import QuantumExecError
 from registry.names import check_key
 from transfer_plugins.checksums import checksum_of_file
+from transfer_plugins.file_walk import walk_files
+
+# How names of files begin that are being written, and are no objects.
+_PART = ".part-"
 
 # What boto3 takes, but for ARNs; refused here it is a mistake in a URI, not a failed transfer.
 _S3_ROOT = re.compile(r"s3://([A-Za-z0-9._-]{1,255})((?:/[^\x00-\x1f?#]*)?)\Z")
@@ -48,6 +51,13 @@ class ObjectNotFoundError(TransferError, FileNotFoundError):
     is_retryable = False
 
 
+class BucketNotFoundError(TransferError):
+    """There is no such bucket: a wrong name, or it was removed; no object says anything then."""
+
+    error_type = "bucket_not_found"
+    is_retryable = False
+
+
 class ChecksumMismatchError(TransferError):
     """The bytes that arrived are not the ones that were recorded; they are not delivered."""
 
@@ -62,10 +72,36 @@ class InvalidDatastoreError(QuantumExecError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as a listing shows it; size in bytes."""
+    """An object as a listing shows it; size in bytes.
+
+    ``modified_s`` are seconds since 1970 by the clock of the store, to be compared with its
+    `ObjectStore.now_s` only.
+    """
 
     key: str
     size_bytes: int
+    modified_s: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedUpload:
+    """What an upload that never ended has left: it is no object, and takes space.
+
+    ``upload_id`` tells several of one key apart; ``began_s`` as `StoredObject.modified_s`.
+    """
+
+    key: str
+    upload_id: str
+    size_bytes: int
+    began_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotDeleted:
+    """An object that could not be removed, with the error that says why."""
+
+    key: str
+    error: "TransferError"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +129,9 @@ class ObjectStore(ABC):
     endpoint_url: str | None = None
     """Address of the service, if it is not the one that its client finds by itself."""
 
+    is_local: bool = False
+    """Whether objects are files, read faster than a thread is told to."""
+
     @abstractmethod
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
         """Give every object whose key begins with ``prefix``, ordered by key."""
@@ -116,6 +155,35 @@ class ObjectStore(ABC):
     @abstractmethod
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
+
+    def delete_many(self, keys: Sequence[str]) -> list[NotDeleted]:
+        """Remove objects; returns those still there. A failure that may pass ends it."""
+        failed: list[NotDeleted] = []
+        for place, key in enumerate(keys):
+            try:
+                self.delete(key)
+            except TransferError as error:
+                failed.append(NotDeleted(key, error))
+                if error.is_retryable:
+                    failed += [NotDeleted(other, error) for other in keys[place + 1 :]]
+                    break
+        return failed
+
+    @abstractmethod
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Return bytes of an object, from an offset on; fewer than asked for at its end."""
+
+    @abstractmethod
+    def now_s(self) -> float:
+        """Seconds since 1970 by the clock that dates the objects of this store."""
+
+    @abstractmethod
+    def list_unfinished(self, prefix: str) -> Iterator[UnfinishedUpload]:
+        """Give what uploads below a prefix left that did not end, or not yet; in no order."""
+
+    @abstractmethod
+    def abort(self, upload: UnfinishedUpload) -> None:
+        """Remove what an unfinished upload left; one that is gone is no error."""
 
     @abstractmethod
     def upload(self, path: Path, key: str, checksum: str) -> None:
@@ -143,7 +211,7 @@ class ObjectStore(ABC):
             If ``checksum`` is given and the bytes have another; nothing is left at ``path``.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".part-", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_PART, dir=path.parent)
         os.close(handle)
         part = Path(name)
         try:
@@ -164,25 +232,20 @@ class ObjectStore(ABC):
 class DirectoryObjectStore(ObjectStore):
     """A ``file://`` datastore: a directory on this machine or on a shared file system."""
 
+    is_local = True
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.uri = f"file://{urllib.parse.quote(str(root))}"
 
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
         """Give every object below; files under a temporary name are no objects."""
-        start = self.root / prefix.rpartition("/")[0]
-        found = []
-        for directory, _, names in os.walk(start):
-            above = Path(directory).relative_to(self.root).as_posix()
-            above = "" if above == "." else f"{above}/"
-            for name in names:
-                # No Path for each of 30,000 deltas: it costs more than the file system does.
-                key = above + name
-                if key.startswith(prefix) and not name.startswith(".part-"):
-                    # Another process may remove an object while they are listed.
-                    with suppress(FileNotFoundError):
-                        found.append(StoredObject(key, os.stat(f"{directory}/{name}").st_size))
-        yield from sorted(found, key=lambda stored: stored.key)
+        for key, found in self._files(prefix, are_parts=False):
+            yield StoredObject(key, found.st_size, found.st_mtime)
+
+    def _files(self, prefix: str, *, are_parts: bool) -> Iterator[tuple[str, os.stat_result]]:
+        with _naming(self, prefix):
+            yield from (f for f in walk_files(self.root, prefix) if _is_part(f[0]) == are_parts)
 
     def get(self, key: str) -> bytes:
         """Return an object whole."""
@@ -190,6 +253,27 @@ class DirectoryObjectStore(ObjectStore):
         # Unbuffered and without a Path: twice as fast for the few kB of a delta.
         with _naming(self, key), open(name, "rb", buffering=0) as file:
             return file.read()
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Return bytes of a file."""
+        with _naming(self, key), open(self.path(key), "rb", buffering=0) as file:
+            return os.pread(file.fileno(), length, start)
+
+    def now_s(self) -> float:
+        """Ask the file system by making a file: on a network it has a clock of its own."""
+        with _naming(self, ""), tempfile.TemporaryFile(prefix=_PART, dir=self.root) as file:
+            file.write(b"now")
+            file.flush()
+            return os.fstat(file.fileno()).st_mtime
+
+    def list_unfinished(self, prefix: str) -> Iterator[UnfinishedUpload]:
+        """Give the files under a temporary name; the key is that of the file."""
+        for key, found in self._files(prefix, are_parts=True):
+            yield UnfinishedUpload(key, "", found.st_size, found.st_mtime)
+
+    def abort(self, upload: UnfinishedUpload) -> None:
+        """Remove a file under a temporary name."""
+        self.delete(upload.key)
 
     def head(self, key: str) -> ObjectHead:
         """Tell the size of a file; a directory keeps no checksums."""
@@ -239,6 +323,10 @@ class DirectoryObjectStore(ObjectStore):
         return _Arriving(self.path(key))
 
 
+def _is_part(key: str) -> bool:
+    return key.rpartition("/")[2].startswith(_PART)
+
+
 class _Arriving:
     """A file that gets its name only when it is whole and on disk."""
 
@@ -247,7 +335,7 @@ class _Arriving:
 
     def __enter__(self) -> Path:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".part-", dir=self.path.parent)
+        handle, name = tempfile.mkstemp(prefix=_PART, dir=self.path.parent)
         # mkstemp makes files that only their owner reads; objects are for the whole site.
         os.fchmod(handle, 0o644)
         os.close(handle)

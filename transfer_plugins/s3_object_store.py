@@ -5,21 +5,25 @@ import hashlib
 import io
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from registry.names import check_key
 from transfer_plugins.checksums import checksum_of_bytes
 from transfer_plugins.object_store import (
+    BucketNotFoundError,
     InvalidDatastoreError,
+    NotDeleted,
     ObjectHead,
     ObjectNotFoundError,
     ObjectStore,
     StoredObject,
     TransferError,
     TransferRefusedError,
+    UnfinishedUpload,
     open_store,
 )
 
@@ -35,6 +39,9 @@ _ATTEMPTS = 8
 _CHUNK_BYTES = 1024 * 1024
 _LARGEST_PUT_BYTES = 64 * 1024 * 1024
 """Larger ones go in parts, which are tried again one by one; S3 takes at most 5 GiB at once."""
+
+_DELETED_AT_ONCE = 1000
+_PASSING = ("InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout")
 
 Read = TypeVar("Read")
 
@@ -73,7 +80,8 @@ class S3ObjectStore(ObjectStore):
         with self._naming(prefix):
             for page in pages:
                 for found in page.get("Contents", []):
-                    yield StoredObject(found["Key"].removeprefix(self.prefix), found["Size"])
+                    key = found["Key"].removeprefix(self.prefix)
+                    yield StoredObject(key, found["Size"], found["LastModified"].timestamp())
 
     def get(self, key: str) -> bytes:
         """Return an object whole; a body that breaks off is asked for again."""
@@ -82,6 +90,18 @@ class S3ObjectStore(ObjectStore):
 
     def _open(self, full_key: str) -> "StreamingBody":
         return self.client.get_object(Bucket=self.bucket, Key=full_key)["Body"]
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Return bytes of an object."""
+
+        def read() -> bytes:
+            wanted = f"bytes={start}-{start + length - 1}"
+            return self.client.get_object(Bucket=self.bucket, Key=self._key(key), Range=wanted)[
+                "Body"
+            ].read()
+
+        with self._naming(key):
+            return self._once_more(read) if length else b""
 
     def _once_more(self, read: Callable[[], Read]) -> Read:
         from botocore.exceptions import HTTPClientError, IncompleteReadError
@@ -132,6 +152,76 @@ class S3ObjectStore(ObjectStore):
         with self._naming(key):
             self.client.delete_object(Bucket=self.bucket, Key=self._key(key))
 
+    def delete_many(self, keys: Sequence[str]) -> list[NotDeleted]:
+        """Remove objects, 1,000 with each request, or one by one where the service has no such."""
+        failed: list[NotDeleted] = []
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            some = keys[start : start + _DELETED_AT_ONCE]
+            try:
+                failed += self._delete_at_once(some)
+            except TransferRefusedError as error:
+                if "AccessDenied" in str(error):
+                    return failed + [NotDeleted(key, error) for key in keys[start:]]
+                # GCS has no such request, and others want another checksum with it.
+                failed += super().delete_many(some)
+            except TransferError as error:
+                return failed + [NotDeleted(key, error) for key in keys[start:]]
+        return failed
+
+    def _delete_at_once(self, keys: Sequence[str]) -> list[NotDeleted]:
+        with self._naming(""):
+            answer = self.client.delete_objects(
+                Bucket=self.bucket,
+                Delete={"Objects": [{"Key": self._key(key)} for key in keys], "Quiet": True},
+            )
+        failed = []
+        for told in answer.get("Errors", []):
+            key = told.get("Key", "").removeprefix(self.prefix)
+            code, message = told.get("Code", "unknown"), told.get("Message", "")
+            kind = TransferError if code in _PASSING else TransferRefusedError
+            failed.append(NotDeleted(key, kind(f"{self.uri}/{key}: S3 said {code}: {message}")))
+        return failed
+
+    def now_s(self) -> float:
+        """Ask the service: the answer to any request has a date."""
+        with self._naming(""):
+            found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+        date = found["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        try:
+            return parsedate_to_datetime(date).timestamp()
+        except ValueError as error:
+            raise TransferError(
+                f"{self.uri}: expected a Date header in the answer of S3, found {date!r}; without "
+                "it the age of objects is not known"
+            ) from error
+
+    def list_unfinished(self, prefix: str) -> Iterator[UnfinishedUpload]:
+        """Give the multipart uploads that were neither completed nor aborted."""
+        pages = self.client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=self.bucket, Prefix=self.prefix + prefix
+        )
+        with self._naming(prefix):
+            for page in pages:
+                for found in page.get("Uploads", []):
+                    key, upload_id = found["Key"], found["UploadId"]
+                    size = self._size_of_parts(key, upload_id)
+                    began_s = found["Initiated"].timestamp()
+                    key = key.removeprefix(self.prefix)
+                    yield UnfinishedUpload(key, upload_id, size, began_s)
+
+    def _size_of_parts(self, full_key: str, upload_id: str) -> int:
+        pages = self.client.get_paginator("list_parts").paginate(
+            Bucket=self.bucket, Key=full_key, UploadId=upload_id
+        )
+        return sum(part["Size"] for page in pages for part in page.get("Parts", []))
+
+    def abort(self, upload: UnfinishedUpload) -> None:
+        """Abort a multipart upload."""
+        with suppress(ObjectNotFoundError), self._naming(upload.key):
+            self.client.abort_multipart_upload(
+                Bucket=self.bucket, Key=self._key(upload.key), UploadId=upload.upload_id
+            )
+
     def upload(self, path: Path, key: str, checksum: str) -> None:
         """Upload a file, in parts if it is large, with its SHA-256 as metadata."""
         with self._naming(key):
@@ -175,7 +265,7 @@ def _told_by_s3(error: "ClientError", where: str) -> TransferError:
     """Our error for an answer of S3, with its code, its words and the number of tries."""
     said = error.response.get("Error", {})
     code = said.get("Code", "unknown")
-    if code in ("NoSuchKey", "404", "NoSuchBucket"):
+    if code in ("NoSuchKey", "404", "NoSuchBucket", "NoSuchUpload"):
         return ObjectNotFoundError(f"{where}: not found ({code})")
     meta = error.response.get("ResponseMetadata", {})
     status = meta.get("HTTPStatusCode", 500)

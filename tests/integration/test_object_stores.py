@@ -13,6 +13,7 @@ from transfer_plugins.checksums import checksum_of_bytes, checksum_of_file
 from transfer_plugins.concurrency import map_concurrently
 from transfer_plugins.object_store import (
     ChecksumMismatchError,
+    DirectoryObjectStore,
     ObjectHead,
     ObjectNotFoundError,
     ObjectStore,
@@ -223,3 +224,58 @@ def test_many_threads_may_use_a_store(store: ObjectStore, tmp_path: Path) -> Non
     found = map_concurrently(lambda key: store.download(key, tmp_path / key), keys)
     assert [size for size, _ in found] == [len(key) for key in keys]
     assert map_concurrently(store.get, keys) == [key.encode() for key in keys]
+
+
+def test_ranges_of_an_object(store: ObjectStore) -> None:
+    store.put("a", b"0123456789")
+    assert store.get_range("a", 0, 4) == b"0123"
+    assert store.get_range("a", 7, 100) == b"789"
+    assert store.get_range("a", 3, 0) == b""
+    with pytest.raises(ObjectNotFoundError, match=f"{store.uri}/b: not found"):
+        store.get_range("b", 0, 1)
+
+
+def test_objects_are_dated_by_the_clock_of_the_store(store: ObjectStore) -> None:
+    if isinstance(store, DirectoryObjectStore):
+        store.root.mkdir()
+    before = store.now_s()
+    store.put("a", b"x")
+    (stored,) = store.list_objects("")
+    assert stored.modified_s is not None
+    # S3 tells whole seconds.
+    assert before - 1 <= stored.modified_s <= store.now_s() + 1
+    assert [stored.key for stored in store.list_objects("")] == ["a"]
+
+
+def test_many_objects_are_removed_at_once(store: ObjectStore) -> None:
+    keys = [f"k/{number}" for number in range(1001)]
+    map_concurrently(lambda key: store.put(key, b"x"), [*keys, "k/kept"])
+    assert store.delete_many([*keys, "never/there"]) == []
+    assert [stored.key for stored in store.list_objects("")] == ["k/kept"]
+    assert store.delete_many([]) == []
+
+
+def test_unfinished_uploads_are_found_and_removed(store: ObjectStore) -> None:
+    if isinstance(store, S3ObjectStore):
+        key = f"{store.prefix}r/large"
+        started = store.client.create_multipart_upload(Bucket=store.bucket, Key=key)
+        arguments = {"Bucket": store.bucket, "Key": key, "UploadId": started["UploadId"]}
+        store.client.upload_part(**arguments, PartNumber=1, Body=b"half")  # type: ignore[arg-type]
+    elif isinstance(store, DirectoryObjectStore):
+        store.put("r/.part-abc", b"half")
+    store.put("r/whole", b"x")
+    assert [stored.key for stored in store.list_objects("")] == ["r/whole"]
+    (found,) = store.list_unfinished("r/")
+    assert found.key in ("r/large", "r/.part-abc")
+    assert (found.size_bytes, list(store.list_unfinished("s/"))) == (4, [])
+    store.abort(found)
+    store.abort(found)
+    assert list(store.list_unfinished("")) == []
+    assert store.get("r/whole") == b"x"
+
+
+def test_directory_that_cannot_be_listed_is_no_empty_one(tmp_path: Path) -> None:
+    """A user may list everything as root, so what is in the way is a name that is too long."""
+    store = open_store(tmp_path.as_uri())
+    with pytest.raises(TransferError, match="File name too long"):
+        list(store.list_objects(f"{'x' * 300}/"))

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Walking a directory in the order in which S3 lists keys."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+
+def walk_files(root: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Give every file whose path below the root begins with a prefix, ordered by that path.
+
+    Keeps the names of one directory for each level, so it may be walked however many there are.
+    Links to directories are not followed. What goes away meanwhile is left out.
+
+    Raises
+    ------
+    OSError
+        If a directory is there and cannot be read: an empty listing would say that nothing is.
+    """
+    directory, _, start = prefix.rpartition("/")
+    waiting = [iter(_names(root, f"{directory}/" if directory else "", start))]
+    while waiting:
+        name = next(waiting[-1], None)
+        if name is None:
+            waiting.pop()
+        elif name.endswith("/"):
+            waiting.append(iter(_names(root, name)))
+        else:
+            with suppress(FileNotFoundError):
+                yield name, os.stat(f"{root}/{name}")
+
+
+def _names(root: Path, above: str, start: str = "") -> list[str]:
+    """Names in a directory, each behind the path of the directory; of directories with a slash.
+
+    So they sort as the paths below them do.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(f"{root}/{above}") as entries:
+        return sorted(
+            above + entry.name + "/" * entry.is_dir(follow_symlinks=False)
+            for entry in entries
+            if entry.name.startswith(start) and not (entry.is_symlink() and entry.is_dir())
+        )
+    return []
