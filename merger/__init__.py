@@ -27,6 +27,7 @@ module                 subject
 `progress`             how far a merge or verify is, told to whoever shows it
 `central_registry`     connection, transactions, and which errors are worth another try
 `schema`               creating and upgrading the tables (Alembic, in `migrations`)
+`database_errors`      which errors of PostgreSQL and of poolers pass by themselves
 `statements`           all SQL of the merge, one line of purpose each
 `merge`                the whole act: `merge.merge_run`
 `predictions`          graph records and predicted quanta of a RUN

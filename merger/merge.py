@@ -9,8 +9,10 @@ from psycopg import Cursor
 from merger import statements
 from merger.central_registry import CentralRegistry
 from merger.collation import dimension_table
+from merger.collection_chains import ensure_run
 from merger.conflict_records import NeedsCareError
 from merger.copy_format import CopyRows
+from merger.dataset_types import ensure_dataset_type
 from merger.delta_checks import BadDelta, Reason
 from merger.delta_reading import ReadDeltas, list_deltas, one_ahead, read_batches
 from merger.dimension_conflicts import insert_dimensions
@@ -20,16 +22,7 @@ from merger.predictions import PredictedGraph, read_predictions
 from merger.progress import Progress
 from merger.quarantine import read_quarantine, renew_quarantine
 from merger.settings import DEFAULT_BATCH_SIZE
-from registry.errors import QuantumExecError
-from registry.model import DatasetType
-from registry.typed_json import canonical
 from transfer_plugins.object_store import ObjectStore
-
-
-class DatasetTypeConflictError(QuantumExecError):
-    """A graph defines a dataset type in another way than the central registry has it."""
-
-    error_type = "dataset_type_conflict"
 
 
 @dataclass(slots=True)
@@ -131,9 +124,9 @@ def _ensure_graph(registry: CentralRegistry, graph: PredictedGraph) -> int:
     """
 
     def ensure(cursor: Cursor, *, careful: bool) -> int:
-        cursor.execute(statements.ENSURE_RUN, (graph.record.run,))
+        ensure_run(cursor, graph.record.run)
         for dataset_type in sorted(graph.record.dataset_types, key=lambda t: t.name):
-            _ensure_dataset_type(cursor, dataset_type, graph.record.graph_id)
+            ensure_dataset_type(cursor, dataset_type, f"graph {graph.record.graph_id!r}")
         brought = [(record, None) for record in graph.record.dimension_records]
         rows = CopyRows.encode(dimension_table(brought))
         return insert_dimensions(cursor, rows, careful=careful)
@@ -142,19 +135,6 @@ def _ensure_graph(registry: CentralRegistry, graph: PredictedGraph) -> int:
         return registry.transact(lambda cursor: ensure(cursor, careful=False))
     except NeedsCareError:
         return registry.transact(lambda cursor: ensure(cursor, careful=True), alone=True)
-
-
-def _ensure_dataset_type(cursor: Cursor, dataset_type: DatasetType, graph_id: str) -> None:
-    name = dataset_type.name
-    dimensions, storage_class = dataset_type.dimensions, dataset_type.storage_class
-    cursor.execute(statements.ENSURE_DATASET_TYPE, (name, canonical(dimensions), storage_class))
-    found = cursor.execute(statements.READ_DATASET_TYPE, (name,)).fetchone()
-    if found != (dimensions, storage_class):
-        raise DatasetTypeConflictError(
-            f"dataset type {name!r}: the central registry has dimensions and storage class "
-            f"{found}, graph {graph_id!r} has {(dimensions, storage_class)}; "
-            "rename one of them, or merge into another registry"
-        )
 
 
 def _read_unmerged(registry: CentralRegistry, by_attempt: dict[str, str]) -> list[str]:
