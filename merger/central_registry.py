@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The central registry: its connection, its transactions, and what is worth another try."""
+"""The central registry: its connection, its transactions, and how long they are tried."""
 
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
@@ -12,23 +14,24 @@ from psycopg import Connection, Cursor, IsolationLevel
 
 from merger import schema, statements
 from merger.database_address import DatabaseAddress, connect
+from merger.database_errors import (
+    describe,
+    is_cancelled,
+    is_lock_timeout,
+    is_server_busy,
+    passes_by_itself,
+)
 from registry.errors import QuantumExecError
+
+__all__ = ["CentralRegistry", "CentralRegistryError", "Timeouts", "describe"]
 
 T = TypeVar("T")
 
-_TRIES = 9
 _LONGEST_PAUSE_S = 8.0
-_RETRIED = frozenset(
-    {
-        "40001",  # serialization_failure
-        "40P01",  # deadlock_detected
-        "55P03",  # lock_not_available
-        "57P01",  # admin_shutdown
-        "57P02",  # crash_shutdown
-        "57P03",  # cannot_connect_now
-        "25P03",  # idle_in_transaction_session_timeout
-    }
-)
+_TOLD_AFTER_S = 5.0
+
+# A merger that was stopped (SIGSTOP) for longer than it is patient has still some tries.
+_TRIES = 3
 
 
 class CentralRegistryError(QuantumExecError):
@@ -37,15 +40,59 @@ class CentralRegistryError(QuantumExecError):
     error_type = "central_registry"
 
 
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a merger waits for others, and how long it may keep them waiting; in seconds.
+
+    Attributes
+    ----------
+    lock_s
+        For a lock, before the transaction is begun anew.
+    idle_s
+        Between two statements of a transaction, until the server ends it.
+    statement_s
+        For one statement. The server ends it, but for a COPY whose client sends nothing: that is
+        ended by the next merger that waits for a lock.
+    check_s
+        Until the server notices that the client it works for is gone.
+    patience_s
+        For a connection slot, or for a transaction that others disturb.
+    outage_s
+        For a server that was there and went away.
+    """
+
+    lock_s: float = 60
+    idle_s: float = 120
+    statement_s: float = 300
+    check_s: float = 5
+    patience_s: float = 600
+    outage_s: float = 300
+
+
 class CentralRegistry:
     """One connection to PostgreSQL, opened when first needed and again when it is lost.
 
     Nothing outlives a transaction (settings, temporary tables, locks), so that a pooler in
     transaction mode may stand between.
+
+    Parameters
+    ----------
+    address
+        A connection string, or what makes connections.
+    on_wait
+        Is told in one line, once per transaction, if it has waited for some seconds.
     """
 
-    def __init__(self, address: str | DatabaseAddress) -> None:
+    def __init__(
+        self,
+        address: str | DatabaseAddress,
+        *,
+        timeouts: Timeouts | None = None,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> None:
         self._address = address
+        self._timeouts = timeouts or Timeouts()
+        self._on_wait = on_wait
         self._connection: Connection | None = None
         self._was_connected = False
 
@@ -65,6 +112,12 @@ class CentralRegistry:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def sibling(self) -> "CentralRegistry":
+        """Return the same registry with a connection of its own."""
+        made = CentralRegistry(self._address, timeouts=self._timeouts, on_wait=self._on_wait)
+        made._was_connected = self._was_connected
+        return made
 
     def transact(self, work: Callable[[Cursor], T], *, alone: bool = False) -> T:
         """Run one transaction of a merge, again from its start if that may help.
@@ -89,7 +142,8 @@ class CentralRegistry:
         """
 
         def locked(cursor: Cursor) -> T:
-            cursor.execute(statements.BEGIN_ALONE if alone else statements.BEGIN_SHARED)
+            self._begin(cursor)
+            cursor.execute(statements.LOCK_ALONE if alone else statements.LOCK_SHARED)
             schema.check_version(cursor)
             return work(cursor)
 
@@ -105,25 +159,31 @@ class CentralRegistry:
 
         return self._again(reading)
 
+    def _begin(self, cursor: Cursor) -> None:
+        limits = self._timeouts
+        seconds = (limits.lock_s, limits.idle_s, limits.statement_s, limits.check_s)
+        cursor.execute(statements.BEGIN, [f"{int(1000 * limit)}ms" for limit in seconds])
+
     def _again(self, work: Callable[[Cursor], T]) -> T:
-        for n_try in range(1, _TRIES + 1):
+        tries = _Tries(self._on_wait)
+        while True:
+            began = time.monotonic()
             try:
                 connection = self._connect()
                 with connection.transaction(), connection.cursor() as cursor:
                     return work(cursor)
             except psycopg.Error as error:
-                if not self._is_worth_a_try(error):
+                patience_s = self._patience_s(error, time.monotonic() - began)
+                if patience_s is None:
                     raise
-                if n_try == _TRIES or not self._was_connected:
-                    tries = f" (tried {n_try} times)" if n_try > 1 else ""
-                    raise CentralRegistryError(
-                        f"central registry: {describe(error)}{tries}"
-                    ) from error
-            time.sleep(min(0.05 * 2**n_try, _LONGEST_PAUSE_S) * random.uniform(0.5, 1))
-        raise AssertionError("the loop returns or raises")
+                tries.give_up_after(patience_s, error)
+                if is_lock_timeout(error):
+                    self._end_stopped()
+            tries.pause()
 
     def _connect(self) -> Connection:
         if self._connection is None or self._connection.closed:
+            self._connection = None
             # Poolers in transaction mode know no prepared statements of a session.
             self._connection = connect(
                 self._address, autocommit=True, prepare_threshold=None, client_encoding="UTF8"
@@ -132,12 +192,57 @@ class CentralRegistry:
             self._was_connected = True
         return self._connection
 
-    def _is_worth_a_try(self, error: psycopg.Error) -> bool:
-        if error.sqlstate is not None:
-            return error.sqlstate in _RETRIED or error.sqlstate.startswith("08")
-        return self._connection is None or self._connection.closed
+    def _patience_s(self, error: psycopg.Error, tried_s: float) -> float | None:
+        """Return how long to try in spite of an error; None if another try changes nothing."""
+        limits = self._timeouts
+        if is_cancelled(error):
+            # A person may have cancelled it, too; then it is not run again.
+            return limits.patience_s if tried_s >= limits.statement_s else None
+        if error.sqlstate is not None and passes_by_itself(error):
+            return limits.patience_s
+        if self._connection is None:
+            if is_server_busy(error):
+                return limits.patience_s
+            return limits.outage_s if self._was_connected else 0
+        return limits.outage_s if self._connection.closed else None
+
+    def _end_stopped(self) -> None:
+        """End transactions of mergers that stopped in the middle of a COPY."""
+        # No more than help for the next try, which tells if the registry is in trouble.
+        with suppress(psycopg.Error):
+            self._connect().execute(statements.END_STOPPED, (self._timeouts.statement_s,))
 
 
-def describe(error: psycopg.Error) -> str:
-    """Return what PostgreSQL said, without the lines that depend on how rows were grouped."""
-    return error.diag.message_primary or str(error).strip()
+class _Tries:
+    """How often and since when a transaction is tried."""
+
+    def __init__(self, on_wait: Callable[[str], None] | None) -> None:
+        self._on_wait = on_wait
+        self._since = time.monotonic()
+        self._n_tries = 0
+        self._why = ""
+
+    def give_up_after(self, patience_s: float, error: psycopg.Error) -> None:
+        """Count a try that failed.
+
+        Raises
+        ------
+        CentralRegistryError
+            If time is up.
+        """
+        self._n_tries += 1
+        if self._n_tries == 1:
+            self._since = time.monotonic()
+        self._why = describe(error)
+        waited_s = time.monotonic() - self._since
+        if patience_s == 0 or (waited_s >= patience_s and self._n_tries >= _TRIES):
+            times = f" (tried {self._n_tries} times in {waited_s:.0f} s)" * (self._n_tries > 1)
+            raise CentralRegistryError(f"central registry: {self._why}{times}") from error
+
+    def pause(self) -> None:
+        """Wait before the next try; not in step with others that failed at the same moment."""
+        if self._on_wait is not None and time.monotonic() - self._since > _TOLD_AFTER_S:
+            self._on_wait(f"waits for the central registry: {' '.join(self._why.split())}")
+            self._on_wait = None
+        longest = min(0.05 * 2 ** min(self._n_tries, 10), _LONGEST_PAUSE_S)
+        time.sleep(longest * random.uniform(0.3, 1))

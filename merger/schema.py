@@ -100,7 +100,7 @@ def _upgrade(address: str | DatabaseAddress, *, is_new: bool) -> str | None:
         try:
             with engine.begin() as connection:
                 cursor = driver.cursor()
-                cursor.execute(statements.BEGIN_ALONE)
+                cursor.execute(statements.BEGIN_UPGRADE)
                 before = read_version(cursor)
                 if is_new is (before is not None) or (before or "") > SCHEMA_VERSION:
                     check_version(cursor)

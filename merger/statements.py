@@ -11,19 +11,35 @@ from typing import LiteralString
 # nothing changes meanwhile takes it alone. It ends with the transaction, so it passes poolers.
 _LOCK_KEY = int.from_bytes(b"registry") >> 1
 
-# A session that is blocked or forgotten must not stop the other mergers for ever, and a server
-# should notice within seconds that the client it works for was killed.
-_SETTINGS = """
-SET LOCAL lock_timeout = '60s';
-SET LOCAL idle_in_transaction_session_timeout = '10min';
-SET LOCAL client_connection_check_interval = '5s';
+# Settings of a transaction: nothing that is blocked or forgotten stops the others for ever, and the
+# server notices that the client it works for was killed. (Only Linux can tell the latter.)
+BEGIN = """
+SELECT set_config('lock_timeout', %s, true),
+    set_config('idle_in_transaction_session_timeout', %s, true),
+    set_config('statement_timeout', %s, true),
+    set_config('client_connection_check_interval',
+        CASE WHEN version() LIKE '%%linux%%' THEN %s ELSE '0' END, true)
 """
 
-# Begin a transaction that others may run beside.
-BEGIN_SHARED = f"{_SETTINGS} SELECT pg_advisory_xact_lock_shared({_LOCK_KEY})"
+# Let others run beside.
+LOCK_SHARED = f"SELECT pg_advisory_xact_lock_shared({_LOCK_KEY})"
 
-# Begin a transaction that waits for all others and keeps them waiting.
-BEGIN_ALONE = f"{_SETTINGS} SELECT pg_advisory_xact_lock({_LOCK_KEY})"
+# Wait for all others and keep them waiting.
+LOCK_ALONE = f"SELECT pg_advisory_xact_lock({_LOCK_KEY})"
+
+# Begin an upgrade of the tables; how long it may take, nobody can say.
+BEGIN_UPGRADE = f"SET LOCAL lock_timeout = '60s'; {LOCK_ALONE}"
+
+# End transactions of a merge whose COPY has waited long for a client that is stopped: cancelling,
+# and so every timeout of the server, has no effect then.
+END_STOPPED = f"""
+SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_locks l USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.classid = {_LOCK_KEY >> 32} AND l.objid = {_LOCK_KEY & 0xFFFFFFFF}
+  AND a.datname = current_database() AND a.usename = current_user AND a.pid <> pg_backend_pid()
+  AND a.state = 'active' AND a.wait_event = 'ClientRead'
+  AND a.query_start < clock_timestamp() - make_interval(secs => %s)
+"""
 
 # Begin a transaction that sees one state of the registry in all its statements.
 BEGIN_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"

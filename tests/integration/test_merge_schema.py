@@ -125,7 +125,7 @@ def test_init_waits_for_merges(database: str) -> None:
     with psycopg.connect(database) as holder, ThreadPoolExecutor(1) as pool:
         from merger import statements
 
-        holder.execute(statements.BEGIN_SHARED)
+        holder.execute(statements.LOCK_SHARED)
         waiting = pool.submit(schema.migrate, database)
         with psycopg.connect(database, autocommit=True) as watcher:
             while not watcher.execute(
