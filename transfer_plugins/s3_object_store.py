@@ -265,7 +265,9 @@ def _told_by_s3(error: "ClientError", where: str) -> TransferError:
     """Our error for an answer of S3, with its code, its words and the number of tries."""
     said = error.response.get("Error", {})
     code = said.get("Code", "unknown")
-    if code in ("NoSuchKey", "404", "NoSuchBucket", "NoSuchUpload"):
+    if code == "NoSuchBucket":
+        return BucketNotFoundError(f"{where}: no such bucket (NoSuchBucket)")
+    if code in ("NoSuchKey", "404", "NoSuchUpload"):
         return ObjectNotFoundError(f"{where}: not found ({code})")
     meta = error.response.get("ResponseMetadata", {})
     status = meta.get("HTTPStatusCode", 500)
