@@ -25,6 +25,13 @@ module                 subject
 `exit_codes`           what the exit code of a command says
 `reports`              tables for people, JSON for programs, the progress bar
 `progress`             how far a merge or verify is, told to whoever shows it
+`shown_progress`       a bar for terminals, lines for logs
+`stopping`             SIGTERM and SIGINT: what is under way is finished first
+`follow`               merging while the graph runs, pass after pass, until nothing can come
+`quantum_states`       the rule of ending: which quanta can still bring a delta
+`predicted_ids`        ids of predicted quanta and who reads of whom, packed
+`dag_status`           DAGMan's node status file
+`standings`            what the central registry knows of predicted quanta
 `central_registry`     connection, transactions, and which errors are worth another try
 `schema`               creating and upgrading the tables (Alembic, in `migrations`)
 `database_errors`      which errors of PostgreSQL and of poolers pass by themselves
