@@ -4,8 +4,8 @@
 ::
 
     datastore ──► listing minus ledger ──► read, verify, check ──► collate ──► transaction
-                  `delta_reading`          `delta_checks`         `collation`  `insertion`
-                        (a thread, one batch ahead)                            (one connection)
+                  `delta_listing`          `delta_checks`         `collation`  `insertion`
+                                           (`reading_process`, batches ahead)
 
 A batch goes one of two ways. The *plain* way holds a shared lock, COPYs, and stops as soon as it
 meets anything that could depend on what other attempts brought: a key that is taken, an attempt
@@ -42,6 +42,11 @@ module                 subject
 `delta_listing`        which deltas a RUN has, packed
 `delta_reading`        concurrent reading, batches
 `prepared`             deltas made ready for insertion, ahead of it
+`prepared_batch`       what is left of a batch once it is read
+`reading_client`       this side of the reading process
+`reading_process`      the other side: reads, verifies, checks, collates
+`reading_errors`       errors that cross between the two
+`frames`               and what carries everything across
 `delta_checks`         which deltas are good, and the reasons why others are not
 `quarantine`           bad deltas of a RUN, and how they leave the quarantine again
 `collation`            deltas to Arrow tables, in insert order

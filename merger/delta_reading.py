@@ -3,7 +3,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -98,6 +98,19 @@ def read_batches(
                 yield _check_all(reading.popleft(), predictions)
         if reading:
             yield _check_all(reading.popleft(), predictions)
+
+
+def read_whole(
+    store: ObjectStore, keys: Sequence[str], predictions: Predictions, threads: int | None = None
+) -> ReadDeltas:
+    """Read, verify and check deltas as one batch; raises as `read_batches`."""
+    found = ReadDeltas()
+    size = max(1, len(keys))
+    for part in read_batches(store, keys, predictions, batch_size=size, threads=threads):
+        found.good.extend(part.good)
+        found.bad.extend(part.bad)
+        found.newer.extend(part.newer)
+    return found
 
 
 def _read(store: ObjectStore, keys: Iterable[str]) -> Contents:
