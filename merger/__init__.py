@@ -61,6 +61,8 @@ module                 subject
 `outside_entries`      datasets that come from outside, by the rules of a merge
 `outside_statements`   all SQL of what comes from outside
 `conflict_statements`  all SQL about conflicts
+`conflict_policy`      defer, keep, replace, fail: what a merge does about new conflicts
+`conflict_choice`      which of several sides stay; pure
 `verification`         verify: registry, deltas and bucket compared
 `verify_statements`    all SQL of verify
 `registry_rows`        what the registry says about a RUN, for verify

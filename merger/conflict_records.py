@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Table ``merge_conflict``: every side of every conflict, always as the whole content has it."""
+"""Tables ``merge_conflict`` and ``conflict_decision``: sides, and what was decided about them.
 
-from collections.abc import Iterable
+Both are always as the content has it: the sides of a key are there while several claim it, and
+a decision that a policy made goes with the conflict. A person's decision stays, and holds again
+if the conflict comes back.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from psycopg import Cursor
 
-from merger import conflict_statements
+from merger import conflict_statements as statements
+from merger.conflict_policy import Policy
 
 
 class NeedsCareError(Exception):
@@ -14,6 +20,25 @@ class NeedsCareError(Exception):
 
     Raised to roll back the plain way; never leaves the package.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An attempt whose rows conflict where the policy is ``fail``; the message names both sides.
+
+    ``attempt_id`` is None for a dataset that is registered from outside.
+    """
+
+    attempt_id: str | None
+    message: str
+
+
+class ConflictsRefusedError(Exception):
+    """Some attempts must be left unmerged; raised to roll back, never leaves the package."""
+
+    def __init__(self, refusals: list[Refusal]) -> None:
+        super().__init__("; ".join(refusal.message for refusal in refusals))
+        self.refusals = refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +51,92 @@ class ConflictSide:
     kept: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A row of ``conflict_decision`` without its key."""
+
+    kind: str
+    content_checksum: str | None = None
+    by_policy: bool = False
+
+
+@dataclass(slots=True)
+class ConflictCounts:
+    """Keys with a side that was not recorded before: left to a person, and decided."""
+
+    n_open: int = 0
+    n_settled: int = 0
+
+    def add(self, other: "ConflictCounts") -> None:
+        """Add other counts."""
+        self.n_open += other.n_open
+        self.n_settled += other.n_settled
+
+
+def read_decisions(cursor: Cursor, table_name: str, keys: Iterable[str]) -> dict[str, Decision]:
+    """Return what is on record about these keys."""
+    cursor.execute(statements.READ_DECISIONS, (table_name, list(keys)))
+    return {key: Decision(*row) for key, *row in cursor.fetchall()}
+
+
+def policy_decision(policy: Policy) -> Decision | None:
+    """Return the decision that a policy makes; None if it leaves that to a person."""
+    settles = policy in (Policy.KEEP, Policy.REPLACE)
+    return Decision(policy.value, by_policy=True) if settles else None
+
+
+def checksums_of(cursor: Cursor, contents: list[str]) -> list[str]:
+    """Return the checksums of contents as ``merge_conflict`` has them."""
+    cursor.execute(statements.READ_CHECKSUMS, (contents,))
+    return [checksum for (checksum,) in cursor.fetchall()]
+
+
 def replace_conflicts(
-    cursor: Cursor, table_name: str, keys: Iterable[str], sides: Iterable[ConflictSide]
-) -> int:
+    cursor: Cursor,
+    table_name: str,
+    keys: Iterable[str],
+    sides: Iterable[ConflictSide],
+    decisions: Mapping[str, Decision],
+) -> ConflictCounts:
     """Make the rows about these keys what they have to be now.
 
-    Returns
-    -------
-    int
-        Number of keys with a side that was not recorded before.
+    Parameters
+    ----------
+    decisions
+        About these keys, on record or by policy; those by policy are recorded.
     """
-    cursor.execute(conflict_statements.DELETE_CONFLICTS, (table_name, list(keys)))
+    touched = list(keys)
+    cursor.execute(statements.DELETE_CONFLICTS, (table_name, touched))
     before = set(cursor.fetchall())
-    after = set()
-    for side in sides:
-        cursor.execute(
-            conflict_statements.INSERT_CONFLICT,
-            {
-                "table_name": table_name,
-                "conflict_key": side.conflict_key,
-                "content": side.content,
-                "attempt_id": side.attempt_id,
-                "kept": side.kept,
-            },
-        )
-        after.update(cursor.fetchall())
-    return len({conflict_key for conflict_key, _ in after - before})
+    after = _insert_sides(cursor, table_name, list(sides))
+    in_conflict = {key for key, _ in after}
+    lapsed = [key for key in touched if key not in in_conflict]
+    cursor.execute(statements.DELETE_LAPSED_DECISIONS, (table_name, lapsed))
+    made = {key: decisions[key].kind for key in in_conflict if _is_by_policy(decisions.get(key))}
+    rows = {"keys": list(made), "kinds": list(made.values())}
+    cursor.execute(statements.INSERT_DECISIONS, {"table_name": table_name} | rows)
+    settled = {key for key in in_conflict & decisions.keys() if decisions[key].kind != "chosen"}
+    settled |= {
+        key
+        for key, checksum in after
+        if key in decisions and decisions[key].content_checksum == checksum
+    }
+    new = {key for key, _ in after - before}
+    return ConflictCounts(len(new - settled), len(new & settled))
+
+
+def _is_by_policy(decision: Decision | None) -> bool:
+    return decision is not None and decision.by_policy
+
+
+def _insert_sides(
+    cursor: Cursor, table_name: str, sides: list[ConflictSide]
+) -> set[tuple[str, str]]:
+    columns = {
+        "keys": [side.conflict_key for side in sides],
+        "contents": [side.content for side in sides],
+        "attempt_ids": [side.attempt_id for side in sides],
+        "kept": [side.kept for side in sides],
+    }
+    cursor.execute(statements.INSERT_CONFLICTS, {"table_name": table_name} | columns)
+    return set(cursor.fetchall())

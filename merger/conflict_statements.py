@@ -1,36 +1,74 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """All SQL about conflicts, one line of purpose each; only ever run in a transaction alone."""
 
+from typing import LiteralString
+
 # ---- dimension records ----
 
-# All sides of a dimension record: equal content once, with the lowest attempt that brought it.
-# Equal JSON may differ in text (1 and 1.0); the greatest text stands for it.
-READ_DIMENSION_SIDES = """
+# What a batch stages, and what stands in the table or in a conflict, without who brought it.
+_SIDES_OF_STAGE = """
+    UNION ALL
+    SELECT dimension, data_id, record, NULL, false FROM contended
+    JOIN staged_dimension USING (dimension, data_id)
+"""
+
+
+def _dimension_sides(more: LiteralString) -> LiteralString:
+    """All sides of dimension records.
+
+    Equal content once, with the lowest and the highest attempt that brought it, whether a graph
+    did, and the checksums of all its texts. Equal JSON may differ in text (1 and 1.0); the
+    greatest text stands for it.
+    """
+    return f"""
 WITH contended AS (
     SELECT * FROM unnest(%(dimensions)s::text[], %(data_ids)s::jsonb[]) AS c (dimension, data_id)
 ), sides AS (
-    SELECT dimension, data_id, record, attempt_id FROM contended
-    JOIN dimension_source USING (dimension, data_id)
+    SELECT dimension, data_id, s.record, m.attempt_id, m.attempt_id IS NULL AS is_of_graph
+    FROM contended JOIN dimension_source s USING (dimension, data_id)
+    LEFT JOIN merged_attempt m USING (attempt_id)
     UNION ALL
-    SELECT dimension, data_id, record, NULL FROM contended
+    SELECT dimension, data_id, record, NULL, false FROM contended
     JOIN dimension_record USING (dimension, data_id)
     UNION ALL
-    SELECT dimension, data_id, record, NULL FROM contended
-    JOIN staged_dimension USING (dimension, data_id)
-    UNION ALL
-    SELECT k.dimension, k.data_id, c.content->'record', NULL
+    SELECT k.dimension, k.data_id, c.content->'record', NULL, false
     FROM contended k JOIN merge_conflict c
         ON c.content->>'dimension' = k.dimension AND c.content->'data_id' = k.data_id
     WHERE c.table_name = 'dimension_record'
+    {more}
 )
-SELECT dimension, data_id::text, max(record::text COLLATE "C"), min(attempt_id::text)
+SELECT dimension, data_id::text, max(record::text COLLATE "C"), min(attempt_id::text),
+    max(attempt_id::text), bool_or(is_of_graph),
+    array_agg(DISTINCT 'sha256:' || encode(sha256(convert_to(jsonb_build_object(
+        'dimension', dimension, 'data_id', data_id, 'record', record)::text, 'UTF8')), 'hex'))
 FROM sides GROUP BY dimension, data_id, record
 """
 
-# Put the side that stays into the table.
-UPDATE_DIMENSION = """
-UPDATE dimension_record SET record = %(record)s::jsonb
-WHERE dimension = %(dimension)s AND data_id = %(data_id)s::jsonb
+
+# Sides of records that a batch stages, and of others.
+READ_STAGED_DIMENSION_SIDES = _dimension_sides(_SIDES_OF_STAGE)
+READ_DIMENSION_SIDES = _dimension_sides("")
+
+# Records as they were before this batch beside those that it stages, where they are not the same.
+READ_DIFFERING_DIMENSIONS = """
+SELECT s.dimension, s.data_id::text, s.attempt_id::text, s.record::text, d.record::text
+FROM staged_dimension s LEFT JOIN dimension_record d USING (dimension, data_id)
+WHERE (dimension, data_id) IN (
+    SELECT t.dimension, t.data_id
+    FROM staged_dimension t LEFT JOIN dimension_record e USING (dimension, data_id)
+    GROUP BY 1, 2 HAVING min(t.record::text) <> max(coalesce(e.record, t.record)::text)
+        OR min(t.record::text) <> max(t.record::text)
+)
+ORDER BY s.attempt_id, s.dimension, s.data_id
+"""
+
+# Put the sides that stay into the table.
+ENSURE_DIMENSIONS = """
+INSERT INTO dimension_record
+SELECT * FROM unnest(%(dimensions)s::text[], %(data_ids)s::jsonb[], %(records)s::jsonb[])
+ORDER BY 1, 2
+ON CONFLICT (dimension, data_id) DO UPDATE SET record = excluded.record
+    WHERE dimension_record.record::text <> excluded.record::text
 """
 
 # ---- datasets ----
@@ -52,22 +90,28 @@ JOIN dataset d ON d.run = k.run AND d.dataset_type = k.type AND d.data_id = k.da
 LEFT JOIN datastore_record r USING (dataset_id)
 """
 
-# The same among the sides of recorded conflicts.
+# The same among the sides that lost a conflict; the others are in the table.
 READ_CONFLICT_SIDES = """
 SELECT c.content, c.attempt_id::text FROM merge_conflict c
-WHERE c.table_name = 'dataset' AND c.content->>'dataset_id' = ANY(%(ids)s)
+WHERE c.table_name = 'dataset' AND NOT c.kept AND c.content->>'dataset_id' = ANY(%(ids)s)
 UNION
 SELECT c.content, c.attempt_id::text
 FROM unnest(%(runs)s::text[], %(types)s::text[], %(data_ids)s::jsonb[]) AS k (run, type, data_id)
 JOIN merge_conflict c ON c.content->>'run' = k.run AND c.content->>'dataset_type' = k.type
     AND c.content->'data_id' = k.data_id
-WHERE c.table_name = 'dataset'
+WHERE c.table_name = 'dataset' AND NOT c.kept
 """
 
 # Sides of recorded conflicts that these attempts brought.
 READ_CONFLICT_SIDES_OF = """
 SELECT content, attempt_id::text FROM merge_conflict
 WHERE table_name = 'dataset' AND attempt_id = ANY(%s::uuid[])
+"""
+
+# Sides of the conflicts about these keys.
+READ_SIDES_OF_KEYS = """
+SELECT content, attempt_id::text FROM merge_conflict
+WHERE table_name = 'dataset' AND conflict_key = ANY(%s)
 """
 
 # Take datasets away; their datastore records go with them.
@@ -79,13 +123,41 @@ DELETE FROM merge_conflict WHERE table_name = %s AND conflict_key = ANY(%s)
 RETURNING conflict_key, content_checksum
 """
 
-# Record one side of a conflict.
-INSERT_CONFLICT = """
+# Record sides of conflicts.
+INSERT_CONFLICTS = """
 INSERT INTO merge_conflict
     (table_name, conflict_key, content_checksum, content, attempt_id, kept)
-SELECT %(table_name)s, %(conflict_key)s,
+SELECT %(table_name)s, conflict_key,
     'sha256:' || encode(sha256(convert_to(content::text, 'UTF8')), 'hex'),
-    content, %(attempt_id)s::uuid, %(kept)s
-FROM (SELECT %(content)s::jsonb AS content) AS side
+    content, attempt_id, kept
+FROM unnest(%(keys)s::text[], %(contents)s::jsonb[], %(attempt_ids)s::uuid[], %(kept)s::bool[])
+    AS side (conflict_key, content, attempt_id, kept)
 RETURNING conflict_key, content_checksum
+"""
+
+# Checksums of contents as the table of conflicts has them.
+READ_CHECKSUMS = """
+SELECT 'sha256:' || encode(sha256(convert_to(content::text, 'UTF8')), 'hex')
+FROM unnest(%s::jsonb[]) WITH ORDINALITY AS side (content, place) ORDER BY place
+"""
+
+# ---- decisions ----
+
+# What is on record about these keys.
+READ_DECISIONS = """
+SELECT conflict_key, decision, content_checksum, by_policy FROM conflict_decision
+WHERE table_name = %s AND conflict_key = ANY(%s)
+"""
+
+# Record what policies decided.
+INSERT_DECISIONS = """
+INSERT INTO conflict_decision (table_name, conflict_key, decision, by_policy)
+SELECT %(table_name)s, conflict_key, kind, true
+FROM unnest(%(keys)s::text[], %(kinds)s::text[]) AS made (conflict_key, kind)
+ON CONFLICT DO NOTHING
+"""
+
+# What a policy decided goes with its conflict.
+DELETE_LAPSED_DECISIONS = """
+DELETE FROM conflict_decision WHERE table_name = %s AND conflict_key = ANY(%s) AND by_policy
 """

@@ -7,13 +7,14 @@ same id, or the same RUN, dataset type and data ID. Which ones stay is decided o
 those that were there before any merge first, then from the highest attempt id down, each if no
 key of it is taken yet. The others wait in ``merge_conflict``, whole, so that they come back if
 the attempt that displaced them is itself superseded. Two quanta that made one dataset conflict
-even if the bytes are equal: a row can name only one of them.
+even if the bytes are equal: a row can name only one of them. What was there before any merge
+stands for an equal dataset that an attempt brings. Policies and decisions change who is first
+(`conflict_choice`).
 """
 
 import dataclasses
 import json
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +22,18 @@ from psycopg import Cursor
 
 from merger import conflict_statements as statements
 from merger.collation import dataset_tables
-from merger.conflict_records import ConflictSide, replace_conflicts
+from merger.conflict_choice import choose, claims_of, refuse
+from merger.conflict_policy import DEFER_ALL, ConflictPolicies
+from merger.conflict_records import (
+    ConflictCounts,
+    ConflictSide,
+    ConflictsRefusedError,
+    Decision,
+    checksums_of,
+    policy_decision,
+    read_decisions,
+    replace_conflicts,
+)
 from merger.copy_format import CopyRows
 from registry.delta import Delta
 from registry.typed_json import canonical
@@ -51,7 +63,7 @@ class Side:
             canonical(natural | {"data_id": json.loads(self.data_id)}),
         )
 
-    @property
+    @cached_property
     def content(self) -> str:
         """The side as ``merge_conflict`` holds it: all but the attempt, as JSON."""
         fields = dataclasses.asdict(self) | {"data_id": json.loads(self.data_id)}
@@ -94,8 +106,12 @@ def sides_of(deltas: Iterable[Delta]) -> list[Side]:
 
 
 def settle_datasets(
-    cursor: Cursor, brought: Sequence[Side], retired: Collection[str], made: Sequence[str]
-) -> int:
+    cursor: Cursor,
+    brought: Sequence[Side],
+    retired: Collection[str],
+    made: Sequence[str],
+    policies: ConflictPolicies = DEFER_ALL,
+) -> ConflictCounts:
     """Bring new sides in and take those of superseded attempts out, in a transaction alone.
 
     Parameters
@@ -106,32 +122,106 @@ def settle_datasets(
         Attempts that no longer count.
     made
         Ids of all datasets that the quanta of ``retired`` can have made.
+    policies
+        For keys that nobody has decided about.
 
     Returns
     -------
-    int
-        Number of conflicts that were not recorded before.
+    ConflictCounts
+        Conflicts that were not recorded before.
+
+    Raises
+    ------
+    ConflictsRefusedError
+        If attempts conflict where the policy is ``fail``; nothing may be committed then.
     """
-    gone = _sides_retired(cursor, retired, made)
-    in_table, recorded = _sides_around(cursor, [*brought, *gone])
-    there_before = [side for side in in_table if side.attempt_id is None]
-    sides = {s for s in {*brought, *in_table, *recorded} if s.attempt_id not in retired}
-    sides -= {s for s in brought for t in there_before if s.is_same_dataset(t)}
-    kept = _choose(sides)
+    return _settle(cursor, brought, _sides_retired(cursor, retired, made), retired, policies)
+
+
+def settle_keys(cursor: Cursor, keys: Sequence[str]) -> None:
+    """Settle recorded conflicts anew, after decisions about them changed, in a transaction alone.
+
+    Raises nothing; a key without a conflict is passed over.
+    """
+    cursor.execute(statements.READ_SIDES_OF_KEYS, (list(keys),))
+    found = {_from_conflict(*row) for row in cursor.fetchall()}
+    _settle(cursor, [], found, (), DEFER_ALL)
+
+
+def retire_sides(cursor: Cursor, retired: Collection[str]) -> None:
+    """Take the sides of attempts out of recorded conflicts, in a transaction alone.
+
+    Who had lost against them comes back.
+    """
+    cursor.execute(statements.READ_CONFLICT_SIDES_OF, (list(retired),))
+    gone = {_from_conflict(*row) for row in cursor.fetchall()}
+    _settle(cursor, [], gone, retired, DEFER_ALL)
+
+
+def _settle(
+    cursor: Cursor,
+    brought: Sequence[Side],
+    others: set[Side],
+    retired: Collection[str],
+    policies: ConflictPolicies,
+) -> ConflictCounts:
+    """Settle all that has to do with some sides; ``others`` need not be sides any more."""
+    in_table, recorded = _sides_around(cursor, [*brought, *others])
+    all_sides = {*brought, *in_table, *recorded}
+    sides = _without_repeated({s for s in all_sides if s.attempt_id not in retired})
+    claims = claims_of(sides)
+    on_record = read_decisions(cursor, "dataset", claims)
+    if policies.may_fail:
+        new = sides.intersection(brought) - in_table - recorded
+        if refusals := refuse(new, sides - new, on_record, policies):
+            raise ConflictsRefusedError(refusals)
+    decisions = _by_policy(claims, policies) | on_record
+    kept = choose(claims, decisions, _checksums(cursor, sides, decisions))
     cursor.execute(statements.DELETE_DATASETS, ([side.dataset_id for side in in_table - kept],))
     _insert_sides(cursor, kept - in_table)
-    claims = _claims(sides)
     return replace_conflicts(
         cursor,
         "dataset",
-        {key for side in {*sides, *gone, *brought} for key in side.keys},
+        {key for side in {*all_sides, *others} for key in side.keys},
         [
             ConflictSide(key, side.content, side.attempt_id, side in kept)
             for key, claimants in claims.items()
             if len(claimants) > 1
             for side in claimants
         ],
+        decisions,
     )
+
+
+def _without_repeated(sides: set[Side]) -> set[Side]:
+    """Leave out what an attempt brought and was there before any merge, with the same bytes."""
+    before = {(s.keys, s.size_bytes, s.checksum) for s in sides if s.attempt_id is None}
+    return {
+        side
+        for side in sides
+        if side.attempt_id is None or (side.keys, side.size_bytes, side.checksum) not in before
+    }
+
+
+def _by_policy(
+    claims: Mapping[str, Collection[Side]], policies: ConflictPolicies
+) -> dict[str, Decision]:
+    decisions = {
+        key: policy_decision(policies.of_datasets({side.dataset_type for side in claimants}))
+        for key, claimants in claims.items()
+        if len(claimants) > 1
+    }
+    return {key: decision for key, decision in decisions.items() if decision is not None}
+
+
+def _checksums(
+    cursor: Cursor, sides: Collection[Side], decisions: Mapping[str, Decision]
+) -> dict[Side, str]:
+    if not any(decision.kind == "chosen" for decision in decisions.values()):
+        return {}
+    ordered = list(sides)
+    contents = [side.content for side in ordered]
+    return dict(zip(ordered, checksums_of(cursor, contents), strict=True))
 
 
 def _sides_retired(cursor: Cursor, retired: Collection[str], made: Sequence[str]) -> set[Side]:
@@ -180,28 +270,10 @@ def _from_conflict(content: dict[str, object], attempt_id: str | None) -> Side:
     return Side(**fields)  # type: ignore[arg-type]
 
 
-def _claims(sides: Iterable[Side]) -> dict[str, list[Side]]:
-    claims: dict[str, list[Side]] = defaultdict(list)
-    for side in sides:
-        for key in side.keys:
-            claims[key].append(side)
-    return claims
-
-
-def _choose(sides: Iterable[Side]) -> set[Side]:
-    """Choose the sides that stay: there before any merge, then from the highest attempt down."""
-    kept: set[Side] = set()
-    taken: set[str] = set()
-    by_id = sorted(sides, key=lambda side: side.dataset_id)
-    for side in sorted(by_id, key=lambda s: s.attempt_id or "~", reverse=True):
-        if taken.isdisjoint(side.keys):
-            kept.add(side)
-            taken.update(side.keys)
-    return kept
-
-
 def _insert_sides(cursor: Cursor, sides: Iterable[Side]) -> None:
     ordered = sorted(sides, key=lambda side: side.dataset_id)
-    if ordered:
-        for name, table in dataset_tables([dataclasses.asdict(side) for side in ordered]).items():
+    has_record = [side for side in ordered if side.object_key is not None]
+    for name, of_table in (("dataset", ordered), ("datastore_record", has_record)):
+        if of_table:
+            table = dataset_tables([dataclasses.asdict(side) for side in of_table])[name]
             CopyRows.encode(table).copy_into(cursor, name)

@@ -2,7 +2,7 @@
 """One batch of deltas in one transaction: claim, insert, and nothing half."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psycopg
 import pyarrow as pa
@@ -11,7 +11,8 @@ from psycopg import Cursor
 from merger import statements
 from merger.central_registry import CentralRegistry, describe
 from merger.collation import collate
-from merger.conflict_records import NeedsCareError
+from merger.conflict_policy import DEFER_ALL, ConflictPolicies
+from merger.conflict_records import ConflictsRefusedError, NeedsCareError, Refusal
 from merger.copy_format import CopyRows
 from merger.dataset_conflicts import settle_datasets, sides_of
 from merger.delta_checks import BadDelta, GoodDelta, Reason
@@ -52,12 +53,15 @@ class MergeCounts:
     n_deltas: int = 0
     n_datasets: int = 0
     n_conflicts: int = 0
+    n_settled: int = 0
+    """Conflicts that a policy or an earlier decision settled."""
 
     def add(self, other: "MergeCounts") -> None:
         """Add the counts of another batch."""
         self.n_deltas += other.n_deltas
         self.n_datasets += other.n_datasets
         self.n_conflicts += other.n_conflicts
+        self.n_settled += other.n_settled
 
 
 def make_batch(deltas: Iterable[GoodDelta], outranked: Collection[str] = frozenset()) -> Batch:
@@ -84,9 +88,15 @@ class Insertion:
     and a batch that is tried twice costs twice.
     """
 
-    def __init__(self, registry: CentralRegistry, predictions: Predictions) -> None:
+    def __init__(
+        self,
+        registry: CentralRegistry,
+        predictions: Predictions,
+        policies: ConflictPolicies = DEFER_ALL,
+    ) -> None:
         self._registry = registry
         self._predictions = predictions
+        self._policies = policies
         self._careful = False
 
     def insert(self, deltas: list[GoodDelta], batch: Batch | None = None) -> "Inserted":
@@ -100,6 +110,8 @@ class Insertion:
         try:
             counts = self._insert_whole(batch or make_batch(deltas))
             return Inserted(counts, [])
+        except ConflictsRefusedError as error:
+            return self._insert_rest(deltas, error.refusals)
         except RowsRefusedError as error:
             if len(deltas) == 1:
                 message = f"delta {deltas[0].key!r}: {error}"
@@ -107,7 +119,13 @@ class Insertion:
         middle = len(deltas) // 2
         first, second = self.insert(deltas[:middle]), self.insert(deltas[middle:])
         first.counts.add(second.counts)
-        return Inserted(first.counts, first.bad + second.bad)
+        return Inserted(first.counts, first.bad + second.bad, first.refused + second.refused)
+
+    def _insert_rest(self, deltas: list[GoodDelta], refused: list[Refusal]) -> "Inserted":
+        """Insert what remains when the attempts are left out that policy ``fail`` refuses."""
+        attempt_ids = {refusal.attempt_id for refusal in refused}
+        inserted = self.insert([d for d in deltas if d.delta.attempt_id not in attempt_ids])
+        return Inserted(inserted.counts, inserted.bad, refused + inserted.refused)
 
     def _insert_whole(self, batch: Batch) -> MergeCounts:
         try:
@@ -148,14 +166,16 @@ class Insertion:
     def _alone(self, cursor: Cursor, batch: Batch) -> MergeCounts:
         """Insert a batch, settling what it has to do with rows of other attempts."""
         batch, retired = self._begin(cursor, batch)
-        n_conflicts = insert_dimensions(cursor, batch.rows["dimension_source"], careful=True)
+        dimensions = batch.rows["dimension_source"]
+        conflicts = insert_dimensions(cursor, dimensions, careful=True, policies=self._policies)
         cursor.execute(statements.SUPERSEDE, (list(retired),))
         contended = _insert_uncontended(cursor, batch)
         brought = [side for side in sides_of(_counting(batch)) if side.dataset_id in contended]
         if brought or retired:
             made = self._predictions.outputs_of(retired.values())
-            n_conflicts += settle_datasets(cursor, brought, retired.keys(), made)
-        return MergeCounts(len(batch.deltas), batch.rows["dataset"].n_rows, n_conflicts)
+            conflicts.add(settle_datasets(cursor, brought, retired.keys(), made, self._policies))
+        n_datasets = batch.rows["dataset"].n_rows
+        return MergeCounts(len(batch.deltas), n_datasets, conflicts.n_open, conflicts.n_settled)
 
     def _begin(self, cursor: Cursor, batch: Batch) -> tuple[Batch, dict[str, str]]:
         """Claim deltas and insert what only they can bring.
@@ -215,6 +235,8 @@ class Inserted:
 
     counts: MergeCounts
     bad: list[BadDelta]
+    refused: list[Refusal] = field(default_factory=list)
+    """Attempts left unmerged by policy ``fail``."""
 
 
 def _touches_conflict(cursor: Cursor, datasets: CopyRows) -> bool:

@@ -10,7 +10,8 @@ from merger import statements
 from merger.central_registry import CentralRegistry
 from merger.collation import dimension_table
 from merger.collection_chains import ensure_run
-from merger.conflict_records import NeedsCareError
+from merger.conflict_policy import DEFER_ALL, ConflictPolicies
+from merger.conflict_records import ConflictCounts, NeedsCareError, Refusal
 from merger.copy_format import CopyRows
 from merger.dataset_types import ensure_dataset_type
 from merger.delta_checks import BadDelta, Reason
@@ -35,6 +36,8 @@ class MergeReport:
     counts: MergeCounts = field(default_factory=MergeCounts)
     quarantined: list[BadDelta] = field(default_factory=list)
     newer: list[str] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    """Attempts left unmerged by policy ``fail``."""
     wall_s: float = 0.0
 
     @property
@@ -44,7 +47,9 @@ class MergeReport:
             return ExitCode.CONFLICTS
         if self.quarantined:
             return ExitCode.QUARANTINED
-        return ExitCode.NEWER_FORMAT if self.newer else ExitCode.OK
+        if self.newer:
+            return ExitCode.NEWER_FORMAT
+        return ExitCode.CONFLICTS_REFUSED if self.refused else ExitCode.OK
 
 
 def merge_run(
@@ -54,6 +59,7 @@ def merge_run(
     *,
     batch_size: int = DEFAULT_BATCH_SIZE,
     threads: int | None = None,
+    policies: ConflictPolicies | None = None,
     progress: Progress | None = None,
 ) -> MergeReport:
     """Merge every delta of a RUN that the ledger lacks.
@@ -66,6 +72,8 @@ def merge_run(
         Deltas in one transaction.
     threads
         Deltas read at once; chosen by the kind of datastore if not given.
+    policies
+        What to do about conflicts; a person is asked about all if not given.
 
     Raises
     ------
@@ -76,15 +84,18 @@ def merge_run(
     progress = progress or Progress()
     began = time.monotonic()
     predictions = read_predictions(store, run)
-    n_conflicts = sum(_ensure_graph(registry, graph) for graph in predictions.graphs.values())
+    policies = policies or DEFER_ALL
+    conflicts = ConflictCounts()
+    for graph in predictions.graphs.values():
+        conflicts.add(_ensure_graph(registry, graph, policies.without_fail()))
     before = read_quarantine(registry, run)
     by_attempt, strangers = list_deltas(store, run)
     unmerged = _read_unmerged(registry, by_attempt)
     report = MergeReport(run, len(by_attempt) + len(strangers), len(by_attempt) - len(unmerged))
-    report.counts.n_conflicts = n_conflicts
+    report.counts.n_conflicts, report.counts.n_settled = conflicts.n_open, conflicts.n_settled
     report.quarantined += map(_stranger, strangers)
     progress.start(len(unmerged))
-    insertion = Insertion(registry, predictions)
+    insertion = Insertion(registry, predictions, policies)
     keys = [by_attempt[attempt_id] for attempt_id in unmerged]
     batches = read_batches(store, keys, predictions, batch_size=batch_size, threads=threads)
     for prepared in one_ahead(map(_Prepared.make, batches)):
@@ -92,6 +103,7 @@ def merge_run(
         report.counts.add(inserted.counts)
         report.quarantined += prepared.read.bad + inserted.bad
         report.newer += prepared.read.newer
+        report.refused += inserted.refused
         progress.advance(prepared.read.n_keys)
     renew_quarantine(registry, run, before, report.quarantined)
     report.wall_s = time.monotonic() - began
@@ -114,22 +126,26 @@ class _Prepared:
             return cls(read, None)
 
 
-def _ensure_graph(registry: CentralRegistry, graph: PredictedGraph) -> int:
+def _ensure_graph(
+    registry: CentralRegistry, graph: PredictedGraph, policies: ConflictPolicies
+) -> ConflictCounts:
     """Ensure what the rows of deltas refer to, and the graph's own dimension records.
 
     Returns
     -------
-    int
-        Number of conflicts that were not recorded before.
+    ConflictCounts
+        Conflicts that were not recorded before.
     """
 
-    def ensure(cursor: Cursor, *, careful: bool) -> int:
+    def ensure(cursor: Cursor, *, careful: bool) -> ConflictCounts:
         ensure_run(cursor, graph.record.run)
         for dataset_type in sorted(graph.record.dataset_types, key=lambda t: t.name):
             ensure_dataset_type(cursor, dataset_type, f"graph {graph.record.graph_id!r}")
-        brought = [(record, None) for record in graph.record.dimension_records]
+        # The graph's id tells that these records stay when attempts are forgotten.
+        graph_id = graph.record.graph_id
+        brought = [(record, graph_id) for record in graph.record.dimension_records]
         rows = CopyRows.encode(dimension_table(brought))
-        return insert_dimensions(cursor, rows, careful=careful)
+        return insert_dimensions(cursor, rows, careful=careful, policies=policies)
 
     try:
         return registry.transact(lambda cursor: ensure(cursor, careful=False))

@@ -182,7 +182,7 @@ def _alone(cursor: Cursor, batch: OutsideBatch) -> EntryCounts:
         cursor.execute(outside_statements.READ_STAGED_SIDES, (contended,))
         brought = [side_from_row(row) for row in cursor.fetchall()]
         counts.n_conflicting = len(brought)
-        counts.n_new_conflicts = settle_datasets(cursor, brought, (), ())
+        counts.n_new_conflicts = settle_datasets(cursor, brought, (), ()).n_open
     return counts
 
 

@@ -167,9 +167,12 @@ SELECT EXISTS (
 )
 """
 
-# Note who brought which dimension records.
+# Note who brought which dimension records; what comes from outside is known by its content.
 INSERT_DIMENSION_SOURCES = """
-INSERT INTO dimension_source SELECT * FROM staged_dimension WHERE attempt_id IS NOT NULL
+INSERT INTO dimension_source
+SELECT dimension, data_id, coalesce(attempt_id, md5(record::text)::uuid), record
+FROM staged_dimension
+ON CONFLICT DO NOTHING
 """
 
 # Insert dimension records that are new.
