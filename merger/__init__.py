@@ -23,6 +23,7 @@ module                 subject
 `database_address`     where the central registry is, and with which secret
 `db_auth`              passwords from LSST's db-auth
 `exit_codes`           what the exit code of a command says
+`failures`             which exit code an error gives, and what to do about it
 `reports`              tables for people, JSON for programs, the progress bar
 `progress`             how far a merge or verify is, told to whoever shows it
 `shown_progress`       a bar for terminals, lines for logs

@@ -12,10 +12,10 @@ import psycopg
 import typer
 from rich.console import Console
 
-from merger.exit_codes import ExitCode
+from merger.failures import exit_code_of, message_of
 from merger.settings import ConfigFile, SettingsError, database_address, read_config
-from registry.errors import InvalidNameError, QuantumExecError
-from transfer_plugins.object_store import InvalidDatastoreError, ObjectStore, open_store
+from registry.errors import QuantumExecError
+from transfer_plugins.object_store import ObjectStore, open_store
 
 if TYPE_CHECKING:
     from merger import reports
@@ -38,11 +38,12 @@ def reported(as_json: bool) -> Iterator[Report]:
         yield report
     except (QuantumExecError, psycopg.Error) as error:
         error_type = getattr(error, "error_type", "central_registry")
+        message, code = message_of(error), exit_code_of(error)
         if as_json:
-            print(json.dumps({"error_type": error_type, "message": str(error)}))
-        print(f"registry-merge: {error}", file=sys.stderr)
-        is_usage = isinstance(error, SettingsError | InvalidNameError | InvalidDatastoreError)
-        raise typer.Exit(ExitCode.USAGE if is_usage else ExitCode.ERROR) from None
+            told = {"error_type": error_type, "message": message, "exit_code": int(code)}
+            print(json.dumps(told))
+        print(f"registry-merge: {message}", file=sys.stderr)
+        raise typer.Exit(code) from None
 
 
 @contextmanager

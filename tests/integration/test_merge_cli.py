@@ -145,5 +145,5 @@ def test_errors_are_one_line_without_traceback(
 
 def test_database_that_is_not_there() -> None:
     ended = call("init", "--database", "postgresql://nobody@127.0.0.1:1/none")
-    assert ended.returncode == ExitCode.ERROR
+    assert ended.returncode == ExitCode.UNAVAILABLE
     assert "Traceback" not in ended.stderr
