@@ -163,7 +163,7 @@ def _is_password_missing(error: psycopg.OperationalError) -> bool:
 
 def _open(keywords: Mapping[str, str], options: Mapping[str, Any]) -> Connection:
     try:
-        return psycopg.connect("", **keywords, **options)
+        return psycopg.connect(make_conninfo("", **keywords), **options)
     except psycopg.Error as error:
         told = str(error)
         secrets = [keywords[k] for k in SECRET_KEYWORDS if keywords.get(k)]

@@ -6,12 +6,9 @@ Here, because boto3 and its chain of credentials belong to this package; no work
 
 import functools
 import threading
-from typing import TYPE_CHECKING
+from typing import Any
 
 from transfer_plugins.object_store import TransferRefusedError
-
-if TYPE_CHECKING:
-    from botocore.client import BaseClient
 
 _lock = threading.Lock()
 
@@ -34,17 +31,17 @@ def make_token(host: str, port: int, user: str, region: str | None) -> str:
     try:
         with _lock:
             client = _client(region)
-        token = client.generate_db_auth_token(DBHostname=host, Port=port, DBUsername=user)
+        token: str = client.generate_db_auth_token(DBHostname=host, Port=port, DBUsername=user)
     except (BotoCoreError, ClientError) as error:
         raise TransferRefusedError(
             f"no RDS IAM token for user {user!r} at {host!r}: {error}; set up credentials of AWS, "
             "and 'rds_region' in --config"
         ) from error
-    return str(token)
+    return token
 
 
 @functools.cache
-def _client(region: str | None) -> "BaseClient":
+def _client(region: str | None) -> Any:
     import boto3
 
     # Its credentials renew themselves; a client takes as long to make as several connections.

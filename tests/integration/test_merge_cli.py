@@ -32,7 +32,7 @@ def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 def test_whole_way(site: MergeSite, empty_database: str) -> None:
     database = ("--database", empty_database)
     too_early = call("merge", site.uri, RUN, *database)
-    assert too_early.returncode == ExitCode.ERROR
+    assert too_early.returncode == ExitCode.SCHEMA
     assert "run registry-merge init" in too_early.stderr
     assert "created" in call("init", *database).stdout
     assert "was there already" in call("init", *database).stdout
