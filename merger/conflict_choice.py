@@ -134,6 +134,7 @@ def _refusal(side: "Side", other: "Side", key: str) -> Refusal:
         side.attempt_id,
         f"{describe(side)} left unmerged: policy 'fail', and {key} is claimed by "
         f"{describe(other)}; settle it with another policy, or forget one of the two",
+        side.dataset_id if side.attempt_id is None else None,
     )
 
 

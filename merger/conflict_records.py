@@ -26,11 +26,13 @@ class NeedsCareError(Exception):
 class Refusal:
     """An attempt whose rows conflict where the policy is ``fail``; the message names both sides.
 
-    ``attempt_id`` is None for a dataset that is registered from outside.
+    ``attempt_id`` is None for a dataset that is registered from outside; then ``dataset_id`` says
+    which one.
     """
 
     attempt_id: str | None
     message: str
+    dataset_id: str | None = None
 
 
 class ConflictsRefusedError(Exception):
