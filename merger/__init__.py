@@ -33,12 +33,15 @@ module                 subject
 `predicted_ids`        ids of predicted quanta and who reads of whom, packed
 `dag_status`           DAGMan's node status file
 `standings`            what the central registry knows of predicted quanta
+`standings_statements` all SQL of that
 `central_registry`     connection, transactions, and which errors are worth another try
 `schema`               creating and upgrading the tables (Alembic, in `migrations`)
 `database_errors`      which errors of PostgreSQL and of poolers pass by themselves
 `statements`           all SQL of the merge, one line of purpose each
 `merge`                the whole act: `merge.merge_run`
 `predictions`          graph records and predicted quanta of a RUN
+`predicted_quanta`     the latter, packed
+`packed_ids`           UUIDs, packed, sorted and searched
 `structs`              msgspec twins of the dataclasses in `registry`, decoded several times faster
 `delta_listing`        which deltas a RUN has, packed
 `delta_reading`        concurrent reading, batches
@@ -64,6 +67,13 @@ module                 subject
 `conflict_statements`  all SQL about conflicts
 `conflict_policy`      defer, keep, replace, fail: what a merge does about new conflicts
 `conflict_choice`      which of several sides stay; pure
+`forgetting`           taking out what a RUN or quanta put in
+`forgetting_statements`  all SQL of forget
+`delta_archive`        the deltas of a RUN as a few Parquet files
+`archive_schema`       their columns, and rows of them
+`archived_deltas`      a datastore in which archived deltas can be read as if they were objects
+`archive_index`        where each of them is, packed
+`archive_file`         one such file, read in ranges and not believed unchecked
 `verification`         verify: registry, deltas and bucket compared
 `verify_statements`    all SQL of verify
 `registry_rows`        what the registry says about a RUN, for verify

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The listing of a RUN's deltas, packed: 32 bytes for each, however many there are."""
 
-import uuid
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from merger.packed_ids import PackedIds, pack_ids, unpack_ids
 from registry import names
 from transfer_plugins.object_store import ObjectStore
 
-PackedIds = np.ndarray[Any, np.dtype[np.bytes_]]
-"""UUIDs as strings of 16 bytes, which compare as PostgreSQL compares UUIDs."""
+__all__ = ["DeltaListing", "PackedIds", "list_deltas", "pack_ids", "unpack_ids"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +69,18 @@ def list_deltas(store: ObjectStore, run: str) -> DeltaListing:
     ------
     transfer_plugins.object_store.TransferError
     """
-    ids, strangers = bytearray(), []
-    for stored in store.list_objects(names.delta_prefix(run)):
-        named = names.parse_delta_key(stored.key)
-        if named is None or stored.key != names.delta_key(run, *named):
-            strangers.append(stored.key)
-        else:
-            ids += bytes.fromhex(named[1].replace("-", "")) + bytes.fromhex(
-                named[0].replace("-", "")
-            )
-    pairs = np.frombuffer(bytes(ids), [("attempt", "S16"), ("quantum", "S16")])
+    prefix = names.delta_prefix(run)
+    found = (stored.key for stored in store.list_objects(prefix))
+    parts, strangers = [_pack_keys([], prefix)], []
+    while keys := list(itertools.islice(found, _AT_ONCE)):
+        try:
+            parts.append(_pack_keys(keys, prefix))
+        except ValueError:
+            # Some key is another's; the rest is packed without it.
+            is_delta = [_is_delta_key(key, run) for key in keys]
+            strangers += [key for key, is_one in zip(keys, is_delta, strict=True) if not is_one]
+            parts.append(_pack_keys(list(itertools.compress(keys, is_delta)), prefix))
+    pairs = np.concatenate(parts)
     order = np.argsort(pairs["attempt"], kind="stable")
     attempts, quanta = pairs["attempt"][order], pairs["quantum"][order]
     is_again = np.zeros(len(order), bool)
@@ -88,13 +90,17 @@ def list_deltas(store: ObjectStore, run: str) -> DeltaListing:
     return DeltaListing(run, attempts[~is_again], quanta[~is_again], strangers)
 
 
-def pack_ids(texts: list[str]) -> PackedIds:
-    """Return UUIDs in canonical form as 16 bytes each."""
-    return np.frombuffer(bytes.fromhex("".join(texts).replace("-", "")), "S16")
+def _pack_keys(keys: Sequence[str], prefix: str) -> "np.ndarray[Any, Any]":
+    """Return attempts and quanta of keys; ValueError if one is not that of a delta."""
+    quantum, attempt, end = len(prefix), len(prefix) + 37, len(prefix) + 73
+    if not all(k[end:] == ".json" and k[attempt - 1 : attempt] == "." for k in keys):
+        raise ValueError("a key is not that of a delta")
+    pairs = np.empty(len(keys), [("attempt", "S16"), ("quantum", "S16")])
+    pairs["attempt"] = pack_ids([key[attempt:end] for key in keys])
+    pairs["quantum"] = pack_ids([key[quantum : attempt - 1] for key in keys])
+    return pairs
 
 
-def unpack_ids(packed: PackedIds) -> list[str]:
-    """Return UUIDs in canonical form."""
-    # numpy drops zeros at the end of a string, so not one by one from the array.
-    content = np.ascontiguousarray(packed).tobytes()
-    return [str(uuid.UUID(bytes=content[i : i + 16])) for i in range(0, len(content), 16)]
+def _is_delta_key(key: str, run: str) -> bool:
+    named = names.parse_delta_key(key)
+    return named is not None and key == names.delta_key(run, *named)

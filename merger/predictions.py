@@ -1,24 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Predictions of a RUN: its graph records, and the quanta and outputs that they announce."""
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import msgspec
+import numpy as np
 
-from merger.structs import Decoder
+from merger.packed_ids import pack_ids, unpack_ids
+from merger.predicted_quanta import PackedQuanta, read_packed
 from registry import names
 from registry.errors import QuantumExecError
-from registry.graph_record import (
-    GraphRecord,
-    PredictedQuantum,
-    predicted_quanta_lines,
-    read_graph_record,
-    read_predicted_quanta,
-)
+from registry.graph_record import GraphRecord, read_graph_record
 from transfer_plugins.object_store import ObjectStore
 
-_decoder = Decoder(PredictedQuantum)
+_AT_ONCE = 10_000
 
 
 class GraphNotFoundError(QuantumExecError, LookupError):
@@ -27,13 +23,26 @@ class GraphNotFoundError(QuantumExecError, LookupError):
     error_type = "graph_not_found"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PredictedGraph:
-    """A graph record with its quanta by id and the names of its dataset types."""
+    """A graph record with the names of its dataset types, and its quanta when they are wanted."""
 
     record: GraphRecord
-    quanta: dict[str, PredictedQuantum]
     dataset_types: frozenset[str]
+    store: ObjectStore
+    quanta_key: str
+
+    @functools.cached_property
+    def quanta(self) -> PackedQuanta:
+        """The predicted quanta, read when first asked for: a merge with nothing to do need not.
+
+        Raises
+        ------
+        registry.errors.FormatError
+        transfer_plugins.object_store.TransferError
+        """
+        content = self.store.get(self.quanta_key)
+        return read_packed(content, f"predicted quanta {self.quanta_key!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +54,22 @@ class Predictions:
 
     def outputs_of(self, quantum_ids: Iterable[str]) -> list[str]:
         """Return the ids of all datasets that any graph lets these quanta make."""
-        wanted = list(quantum_ids)
-        return [
-            output
-            for graph in self.graphs.values()
-            for quantum_id in wanted
-            if quantum_id in graph.quanta
-            for output in graph.quanta[quantum_id].outputs
-        ]
+        wanted = pack_ids(list(quantum_ids))
+        outputs: list[str] = []
+        for graph in self.graphs.values() if len(wanted) else ():
+            places = graph.quanta.find(wanted)
+            outputs += unpack_ids(graph.quanta.outputs_at(places[places >= 0])[0])
+        return outputs
 
     def quantum_ids(self) -> Iterator[str]:
         """Give the id of every predicted quantum once."""
-        seen: set[str] = set()
-        for graph in self.graphs.values():
-            yield from graph.quanta.keys() - seen
-            seen |= graph.quanta.keys()
+        ids = np.unique(np.concatenate([graph.quanta.ids for graph in self.graphs.values()]))
+        for start in range(0, len(ids), _AT_ONCE):
+            yield from unpack_ids(ids[start : start + _AT_ONCE])
 
 
 def read_predictions(store: ObjectStore, run: str) -> Predictions:
-    """Read every graph record of a RUN and its predicted quanta.
+    """Read every graph record of a RUN; predicted quanta are read when they are asked for.
 
     Raises
     ------
@@ -79,10 +85,9 @@ def read_predictions(store: ObjectStore, run: str) -> Predictions:
     for stored in store.list_objects(prefix):
         if stored.key.endswith(".json"):
             record = read_graph_record(store.get(stored.key), f"graph record {stored.key!r}")
+            types = frozenset(t.name for t in record.dataset_types)
             graphs[record.graph_id] = PredictedGraph(
-                record=record,
-                quanta=_read_quanta(store, names.predicted_quanta_key(run, record.graph_id)),
-                dataset_types=frozenset(t.name for t in record.dataset_types),
+                record, types, store, names.predicted_quanta_key(run, record.graph_id)
             )
     if not graphs:
         raise GraphNotFoundError(
@@ -90,14 +95,3 @@ def read_predictions(store: ObjectStore, run: str) -> Predictions:
             "check the names of datastore and RUN"
         )
     return Predictions(run, graphs)
-
-
-def _read_quanta(store: ObjectStore, key: str) -> dict[str, PredictedQuantum]:
-    content, what = store.get(key), f"predicted quanta {key!r}"
-    lines = predicted_quanta_lines(content, what)
-    try:
-        quanta = _decoder.decode_lines(b"\n".join(lines))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # The slower reader names the line.
-        quanta = list(read_predicted_quanta(content, what))
-    return {quantum.quantum_id: quantum for quantum in quanta}

@@ -73,7 +73,7 @@ class PreparedBatch:
     @classmethod
     def from_frame(cls, header: dict[str, Any], buffers: Sequence[Buffer]) -> "PreparedBatch":
         """Make a batch of its frame."""
-        remaining = map(memoryview, buffers)
+        remaining = iter([memoryview(buffer) for buffer in buffers])
         rows = None
         if header["tables"] is not None:
             rows = {

@@ -27,13 +27,19 @@ def uuid_array(texts: Sequence[str | None]) -> pa.Array:
     n_rows, validity = len(texts), None
     filled = cast(Sequence[str], texts)
     if None in texts:
-        filled = [text or _NIL for text in texts]
+        filled = [_NIL if text is None else text for text in texts]
         is_valid = np.fromiter((text is not None for text in texts), bool, n_rows)
         validity = pa.array(is_valid).buffers()[1]
-    joined = "".join(filled)
+    return pa.Array.from_buffers(UUID, n_rows, [validity, pa.py_buffer(uuid_bytes(filled))])
+
+
+def uuid_bytes(texts: Sequence[str]) -> bytes:
+    """Return UUIDs as 16 bytes each, one behind the other; raises as `uuid_array`."""
+    n_rows = len(texts)
+    joined = "".join(texts)
     digits = joined.replace("-", "")
     has_form = (
-        set(map(len, filled)) <= {36}
+        set(map(len, texts)) <= {36}
         and all(joined[place::36] == "-" * n_rows for place in (8, 13, 18, 23))
         and digits == digits.lower()
     )
@@ -43,9 +49,9 @@ def uuid_array(texts: Sequence[str | None]) -> pa.Array:
         values = b""
     # Shorter also if there were blanks, which fromhex passes over, or hyphens elsewhere.
     if len(values) != 16 * n_rows:
-        found = next((text for text in filled if not _CANONICAL_UUID.match(text)), None)
+        found = next((text for text in texts if not _CANONICAL_UUID.match(text)), None)
         raise ValueError(f"expected UUIDs in lower case with hyphens, found {found!r}")
-    return pa.Array.from_buffers(UUID, n_rows, [validity, pa.py_buffer(values)])
+    return values
 
 
 def repeated_uuids(texts: Sequence[str], counts: Sequence[int]) -> pa.Array:
