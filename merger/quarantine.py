@@ -41,7 +41,7 @@ def renew_quarantine(
             statements.DELETE_QUARANTINE, (sorted(before - {found.key for found in bad}),)
         )
         for found in bad:
-            named = names.parse_delta_key(found.key)
+            quantum_id, attempt_id = _merged_as(run, found.key)
             cursor.execute(
                 statements.INSERT_QUARANTINE,
                 {
@@ -50,9 +50,19 @@ def renew_quarantine(
                     "reason": found.reason,
                     # PostgreSQL takes no NUL in text, and a message may quote the delta.
                     "message": found.message.replace("\0", "\\0"),
-                    "attempt_id": named[1] if named else None,
+                    "quantum_id": quantum_id,
+                    "attempt_id": attempt_id,
                 },
             )
 
     # Alone: another merger that knows more graphs may be merging one of these just now.
     registry.transact(write, alone=True)
+
+
+def _merged_as(run: str, key: str) -> tuple[str, str] | tuple[None, None]:
+    """Return quantum and attempt of the ledger row that a key has once it is merged.
+
+    The key of a copy names an attempt, too, and stays in the quarantine whatever is merged.
+    """
+    named = names.parse_delta_key(key)
+    return named if named and key == names.delta_key(run, *named) else (None, None)

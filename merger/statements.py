@@ -86,7 +86,10 @@ READ_QUARANTINE = "SELECT delta_key FROM quarantine WHERE run = %s"
 INSERT_QUARANTINE = """
 INSERT INTO quarantine (delta_key, run, reason, message)
 SELECT %(delta_key)s, %(run)s, %(reason)s, %(message)s
-WHERE NOT EXISTS (SELECT FROM merged_attempt WHERE attempt_id = %(attempt_id)s::uuid)
+WHERE NOT EXISTS (
+    SELECT FROM merged_attempt
+    WHERE attempt_id = %(attempt_id)s::uuid AND quantum_id = %(quantum_id)s::uuid
+)
 ON CONFLICT (delta_key) DO UPDATE SET reason = excluded.reason, message = excluded.message
 """
 

@@ -400,3 +400,23 @@ def test_quarantine_of_another_run_is_left_alone(site: MergeSite) -> None:
     with CentralRegistry(site.address) as registry:
         assert merge_run(registry, site.store, "u/other").exit_code == ExitCode.OK
     assert site.rows("SELECT run FROM quarantine") == [(site.graph.run,)]
+
+
+@pytest.mark.parametrize("n_merges", [1, 2])
+def test_copy_of_a_delta_that_is_merged(site: MergeSite, n_merges: int) -> None:
+    """The ledger has the attempt that its key names, and it is bad all the same."""
+    site.put(site.delta(0, 1))
+    delta = site.delta(1, 2)
+    site.put(delta)
+    if n_merges == 2:
+        site.merge()
+    copies = [
+        f"{names.delta_prefix(delta.run)}copies/{delta.quantum_id}.{delta.attempt_id}.json",
+        names.delta_key(delta.run, "f" + site.delta(2, 2).quantum_id[1:], delta.attempt_id),
+    ]
+    for key in copies:
+        site.store.put(key, write_delta(delta))
+    site.merge()
+    assert site.rows("SELECT delta_key, reason FROM quarantine ORDER BY 1") == [
+        (key, Reason.WRONG_KEY) for key in sorted(copies)
+    ]
