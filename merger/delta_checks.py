@@ -52,6 +52,8 @@ class Reason(enum.StrEnum):
     """The central registry has its quantum in another RUN."""
     REFUSED_BY_DATABASE = "refused_by_database"
     """PostgreSQL does not take its rows: NUL in text, a number or an index entry too large."""
+    BAD_ARCHIVE = "bad_archive"
+    """Of a file of archived deltas: it is damaged, and may have had deltas that are lost."""
 
 
 class BadDeltaError(Exception):

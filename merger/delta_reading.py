@@ -14,7 +14,7 @@ from merger.delta_checks import BadDelta, BadDeltaError, GoodDelta, check_delta
 from merger.predictions import Predictions
 from registry import names
 from registry.errors import NewerFormatError
-from transfer_plugins.object_store import DirectoryObjectStore, ObjectNotFoundError, ObjectStore
+from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
 
 # Threads help with files that are not in memory; S3 answers many requests at once.
 _THREADS_FOR_FILES = 4
@@ -85,8 +85,7 @@ def read_batches(
         If a delta cannot be read. One that is gone is left out.
     """
     if threads is None:
-        is_local = isinstance(store, DirectoryObjectStore)
-        threads = _THREADS_FOR_FILES if is_local else _THREADS_FOR_S3
+        threads = _THREADS_FOR_FILES if store.is_local else _THREADS_FOR_S3
 
     with ThreadPoolExecutor(threads, "read-delta") as pool:
         # The next batch is being read while one is checked.

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import IO, Any
 
+from merger.archived_deltas import ArchivedDeltaStore
 from merger.frames import FrameError, read_frame, write_frame
 from merger.prepared_batch import PreparedBatch
 from merger.reading_errors import raised
@@ -59,7 +60,9 @@ class ReadingProcess:
         cls, store: ObjectStore, run: str, threads: int | None
     ) -> "ReadingProcess | None":
         """Start the process; None if it could not open the same store by its URI."""
-        if type(store) not in (DirectoryObjectStore, S3ObjectStore):
+        # The other side looks for archives by itself.
+        inner = store.inner if isinstance(store, ArchivedDeltaStore) else store
+        if type(inner) not in (DirectoryObjectStore, S3ObjectStore):
             return None
         where = {"uri": store.uri, "endpoint_url": store.endpoint_url}
         return cls({**where, "run": run, "threads": threads})

@@ -63,6 +63,7 @@ class _Reader:
 
     def prepare(self, keys: list[str]) -> Any:
         # Late, so that the process is listening before it knows all this.
+        from merger.archived_deltas import with_archives
         from merger.delta_reading import read_whole
         from merger.predictions import read_predictions
         from merger.prepared_batch import PreparedBatch
@@ -70,7 +71,8 @@ class _Reader:
 
         if self._opened is None:
             store = open_store(self._request["uri"], endpoint_url=self._request["endpoint_url"])
-            self._opened = store, read_predictions(store, self._request["run"])
+            run = self._request["run"]
+            self._opened = with_archives(store, run), read_predictions(store, run)
         store, predictions = self._opened
         read = read_whole(store, keys, predictions, self._request["threads"])
         return PreparedBatch.of(read).frame()

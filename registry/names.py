@@ -9,6 +9,8 @@ A *key* is relative to the root of the datastore (``s3://bucket/prefix`` or ``fi
     <run>/quantum-exec/jobs/<quantum id>.json              job
     <run>/quantum-exec/logs/<quantum id>.<attempt id>.log.gz  log of the task
     <run>/quantum-exec/deltas/<quantum id>.<attempt id>.json
+    <run>/quantum-exec/archive/<first attempt id>.<last attempt id>.<16 digits>.parquet
+                                                           deltas, many in one file
     <run>/quantum-exec/replacements/<id>.json              ``rerun --replace`` that is under way
 
 ``quantum-exec`` has a hyphen, so no dataset type can be called so, and no part of a RUN may be.
@@ -37,6 +39,9 @@ _RUN_PART = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.+@-]{{0,{MAX_NAME_LENGTH - 1}}
 _UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
 _DELTA_NAME = re.compile(rf"(?P<quantum>{_UUID})\.(?P<attempt>{_UUID})\.json\Z")
 _LOG_NAME = re.compile(rf"(?P<quantum>{_UUID})\.(?P<attempt>{_UUID})\.log(?:\.gz)?\Z")
+_ARCHIVE_NAME = re.compile(
+    rf"(?P<first>{_UUID})\.(?P<last>{_UUID})\.(?P<digest>[0-9a-f]{{16}})\.parquet\Z"
+)
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f]")
 # ext4, XFS and most others allow 255 bytes in one name; attempt and extension need some.
 MAX_PART_BYTES = MAX_NAME_LENGTH
@@ -128,6 +133,26 @@ def parse_delta_key(key: str) -> tuple[str, str] | None:
     if not found:
         return None
     return found["quantum"], found["attempt"]
+
+
+def archive_prefix(run: str) -> str:
+    """Prefix of the archived deltas of a RUN."""
+    return f"{control_prefix(run)}archive/"
+
+
+def archive_key(run: str, first_attempt: str, last_attempt: str, checksum: str) -> str:
+    """Key of a file of archived deltas, from its attempts and its checksum (``sha256:<hex>``).
+
+    So two that archive at once never write other bytes under the same key.
+    """
+    digest = checksum.removeprefix("sha256:")[:16]
+    return f"{archive_prefix(run)}{first_attempt}.{last_attempt}.{digest}.parquet"
+
+
+def parse_archive_key(key: str) -> tuple[str, str, str] | None:
+    """Return first and last attempt and the digits of the checksum; None if it is no such key."""
+    found = _ARCHIVE_NAME.match(key.rpartition("/")[2])
+    return (found["first"], found["last"], found["digest"]) if found else None
 
 
 def log_key(run: str, quantum_id: str, attempt_id: str) -> str:

@@ -174,3 +174,12 @@ def test_log_key_is_parsed(ending: str) -> None:
     assert names.parse_log_key(key) == (quantum_id, attempt_id)
     assert names.parse_log_key(key + ".part") is None
     assert names.parse_delta_key(key) is None
+
+
+def test_archive_key_is_parsed() -> None:
+    first, last = new_attempt_id(), new_attempt_id()
+    key = names.archive_key("u/me/night1", first, last, f"sha256:{'ab' * 32}")
+    assert key.startswith("u/me/night1/quantum-exec/archive/")
+    assert names.parse_archive_key(key) == (first, last, "ab" * 8)
+    assert names.parse_archive_key(key + ".part") is None
+    assert names.parse_delta_key(key) is None
