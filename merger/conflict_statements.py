@@ -8,7 +8,7 @@ from typing import LiteralString
 # What a batch stages, and what stands in the table or in a conflict, without who brought it.
 _SIDES_OF_STAGE = """
     UNION ALL
-    SELECT dimension, data_id, record, NULL, false FROM contended
+    SELECT dimension, data_id, record, NULL, false, false FROM contended
     JOIN staged_dimension USING (dimension, data_id)
 """
 
@@ -18,27 +18,29 @@ def _dimension_sides(more: LiteralString) -> LiteralString:
 
     Equal content once, with the lowest and the highest attempt that brought it, whether a graph
     did, and the checksums of all its texts. Equal JSON may differ in text (1 and 1.0); the
-    greatest text stands for it.
+    greatest text that somebody is known to have brought stands for it.
     """
     return f"""
 WITH contended AS (
     SELECT * FROM unnest(%(dimensions)s::text[], %(data_ids)s::jsonb[]) AS c (dimension, data_id)
 ), sides AS (
-    SELECT dimension, data_id, s.record, m.attempt_id, m.attempt_id IS NULL AS is_of_graph
+    SELECT dimension, data_id, s.record, m.attempt_id, m.attempt_id IS NULL AS is_of_graph,
+        true AS is_known
     FROM contended JOIN dimension_source s USING (dimension, data_id)
     LEFT JOIN merged_attempt m USING (attempt_id)
     UNION ALL
-    SELECT dimension, data_id, record, NULL, false FROM contended
+    SELECT dimension, data_id, record, NULL, false, false FROM contended
     JOIN dimension_record USING (dimension, data_id)
     UNION ALL
-    SELECT k.dimension, k.data_id, c.content->'record', NULL, false
+    SELECT k.dimension, k.data_id, c.content->'record', NULL, false, false
     FROM contended k JOIN merge_conflict c
         ON c.content->>'dimension' = k.dimension AND c.content->'data_id' = k.data_id
     WHERE c.table_name = 'dimension_record'
     {more}
 )
-SELECT dimension, data_id::text, max(record::text COLLATE "C"), min(attempt_id::text),
-    max(attempt_id::text), bool_or(is_of_graph),
+SELECT dimension, data_id::text, coalesce(
+        max(record::text COLLATE "C") FILTER (WHERE is_known), max(record::text COLLATE "C")
+    ), min(attempt_id::text), max(attempt_id::text), bool_or(is_of_graph),
     array_agg(DISTINCT 'sha256:' || encode(sha256(convert_to(jsonb_build_object(
         'dimension', dimension, 'data_id', data_id, 'record', record)::text, 'UTF8')), 'hex'))
 FROM sides GROUP BY dimension, data_id, record
@@ -104,7 +106,7 @@ WHERE c.table_name = 'dataset' AND NOT c.kept
 
 # Sides of recorded conflicts that these attempts brought.
 READ_CONFLICT_SIDES_OF = """
-SELECT content, attempt_id::text FROM merge_conflict
+SELECT content, attempt_id::text, kept FROM merge_conflict
 WHERE table_name = 'dataset' AND attempt_id = ANY(%s::uuid[])
 """
 

@@ -14,7 +14,7 @@ stands for an equal dataset that an attempt brings. Policies and decisions chang
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,6 +37,9 @@ from merger.conflict_records import (
 from merger.copy_format import CopyRows
 from registry.delta import Delta
 from registry.typed_json import canonical
+
+
+_PART = 5000
 
 
 @dataclass(frozen=True)
@@ -143,19 +146,36 @@ def settle_keys(cursor: Cursor, keys: Sequence[str]) -> None:
 
     Raises nothing; a key without a conflict is passed over.
     """
-    cursor.execute(statements.READ_SIDES_OF_KEYS, (list(keys),))
-    found = {_from_conflict(*row) for row in cursor.fetchall()}
-    _settle(cursor, [], found, (), DEFER_ALL)
+    for some in _in_parts(keys):
+        cursor.execute(statements.READ_SIDES_OF_KEYS, (some,))
+        found = {_from_conflict(*row) for row in cursor.fetchall()}
+        _settle(cursor, [], found, (), DEFER_ALL)
 
 
-def retire_sides(cursor: Cursor, retired: Collection[str]) -> None:
+def retire_sides(cursor: Cursor, retired: Collection[str]) -> int:
     """Take the sides of attempts out of recorded conflicts, in a transaction alone.
 
     Who had lost against them comes back.
+
+    Returns
+    -------
+    int
+        Number of datasets that these attempts had in the table.
     """
-    cursor.execute(statements.READ_CONFLICT_SIDES_OF, (list(retired),))
-    gone = {_from_conflict(*row) for row in cursor.fetchall()}
-    _settle(cursor, [], gone, retired, DEFER_ALL)
+    n_datasets = 0
+    for some in _in_parts(sorted(retired)):
+        cursor.execute(statements.READ_CONFLICT_SIDES_OF, (some,))
+        rows = cursor.fetchall()
+        gone = {_from_conflict(*row[:2]) for row in rows}
+        n_datasets += len({row[0]["dataset_id"] for row in rows if row[2]})
+        _settle(cursor, [], gone, retired, DEFER_ALL)
+    return n_datasets
+
+
+def _in_parts(ordered: Sequence[str]) -> Iterator[list[str]]:
+    """Divide what may be too much to be held in memory with its sides."""
+    for start in range(0, len(ordered), _PART):
+        yield list(ordered[start : start + _PART])
 
 
 def _settle(
@@ -231,7 +251,7 @@ def _sides_retired(cursor: Cursor, retired: Collection[str], made: Sequence[str]
     cursor.execute(statements.READ_DATASET_SIDES, by_id)
     gone = {side for side in map(side_from_row, cursor.fetchall()) if side.attempt_id in retired}
     cursor.execute(statements.READ_CONFLICT_SIDES_OF, (list(retired),))
-    return gone | {_from_conflict(*row) for row in cursor.fetchall()}
+    return gone | {_from_conflict(*row[:2]) for row in cursor.fetchall()}
 
 
 def _sides_around(cursor: Cursor, sides: Iterable[Side]) -> tuple[set[Side], set[Side]]:

@@ -126,6 +126,7 @@ def _settle(
         return ConflictCounts()
     dimensions, data_ids = map(list, zip(*contended, strict=True))
     cursor.execute(statement.encode(), {"dimensions": dimensions, "data_ids": data_ids})
+    keys = {_key(*one) for one in contended}
     found = sorted((_Side(*row) for row in cursor.fetchall()), key=lambda s: (s.key, s.record))
     by_key = {key: list(group) for key, group in itertools.groupby(found, key=lambda s: s.key)}
     on_record = read_decisions(cursor, "dimension_record", by_key)
@@ -151,7 +152,7 @@ def _settle(
             "records": [side.record for side in kept],
         },
     )
-    return replace_conflicts(cursor, "dimension_record", by_key, sides, decisions)
+    return replace_conflicts(cursor, "dimension_record", keys, sides, decisions)
 
 
 def _refuse(cursor: Cursor, policies: ConflictPolicies) -> None:
