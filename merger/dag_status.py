@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from merger.delta_listing import PackedIds, pack_ids
+from merger.packed_ids import PackedIds, pack_ids
 from registry.errors import QuantumExecError
 
 NodeStatuses = np.ndarray[Any, np.dtype[np.int8]]

@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from merger.delta_listing import PackedIds, pack_ids
+from merger.packed_ids import PackedIds, find_ids, pack_ids
 from registry import names
 from registry.errors import FormatError
-from registry.model import DataId
 from transfer_plugins.object_store import ObjectStore
 
-Places = np.ndarray[Any, np.dtype[np.int32]]
+Places = np.ndarray[Any, np.dtype[np.int64]]
+Edges = np.ndarray[Any, np.dtype[np.int32]]
 
 _AT_ONCE = 20_000
 
@@ -29,14 +29,6 @@ class _Links(msgspec.Struct):
     parents: list[str] = []
 
 
-class PredictedLabel(msgspec.Struct):
-    """What people call a predicted quantum."""
-
-    quantum_id: str
-    task_label: str
-    data_id: DataId
-
-
 @dataclass(frozen=True, slots=True)
 class PredictedIds:
     """The quanta that the graphs of a RUN predict, sorted, and who reads outputs of whom.
@@ -45,22 +37,16 @@ class PredictedIds:
     """
 
     quanta: PackedIds
-    parents: Places
-    children: Places
+    parents: Edges
+    children: Edges
 
     def __len__(self) -> int:
         return len(self.quanta)
 
     def places(self, quanta: PackedIds) -> Places:
         """Return where some quanta are; those that are not predicted are left out."""
-        places, is_there = self._look_up(quanta)
-        return places[is_there]
-
-    def _look_up(self, quanta: PackedIds) -> tuple[Places, np.ndarray[Any, np.dtype[np.bool_]]]:
-        if not len(self.quanta):
-            return np.zeros(len(quanta), np.int32), np.zeros(len(quanta), bool)
-        places = np.searchsorted(self.quanta, quanta).clip(max=len(self.quanta) - 1)
-        return places.astype(np.int32), self.quanta[places] == quanta
+        places = find_ids(self.quanta, quanta)
+        return places[places >= 0]
 
     @classmethod
     def link(cls, quanta: PackedIds, parents: PackedIds, children: PackedIds) -> "PredictedIds":
@@ -68,11 +54,10 @@ class PredictedIds:
 
         Quanta may be there twice, in two graphs; an edge from outside of the RUN is left out.
         """
-        none = np.zeros(0, np.int32)
-        found = cls(np.unique(quanta), none, none)
-        above, is_inside = found._look_up(parents)
-        below, _ = found._look_up(children)
-        return cls(found.quanta, above[is_inside], below[is_inside])
+        ordered = np.unique(quanta)
+        above, below = find_ids(ordered, parents), find_ids(ordered, children)
+        is_inside = above >= 0
+        return cls(ordered, above[is_inside].astype(np.int32), below[is_inside].astype(np.int32))
 
 
 def graph_ids(store: ObjectStore, run: str) -> frozenset[str]:
@@ -113,23 +98,6 @@ def read_predicted_ids(store: ObjectStore, run: str, graphs: Collection[str]) ->
     )
 
 
-def read_labels(
-    store: ObjectStore, run: str, graphs: Collection[str], wanted: PackedIds
-) -> Iterator[PredictedLabel]:
-    """Give task label and data ID of some quanta, each once, by graph; raises as above."""
-    decoder = msgspec.json.Decoder(PredictedLabel)
-    wanted = np.sort(wanted)
-    is_new = np.ones(len(wanted), bool)
-    for graph_id in sorted(graphs) if len(wanted) else ():
-        for batch in _batches(store, names.predicted_quanta_key(run, graph_id), decoder):
-            packed = pack_ids([label.quantum_id for label in batch])
-            places = np.searchsorted(wanted, packed).clip(max=len(wanted) - 1)
-            for number in np.flatnonzero(wanted[places] == packed):
-                if is_new[places[number]]:
-                    is_new[places[number]] = False
-                    yield batch[number]
-
-
 def _batches(
     store: ObjectStore, key: str, decoder: "msgspec.json.Decoder[Any]"
 ) -> Iterator[list[Any]]:
@@ -142,6 +110,6 @@ def _batches(
                 if len(batch) == _AT_ONCE:
                     yield batch
                     batch = []
-    except (OSError, EOFError, zlib.error, msgspec.DecodeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise FormatError(f"predicted quanta {key!r}: expected lines of JSON, {error}") from error
     yield batch

@@ -10,7 +10,8 @@ from psycopg import Cursor
 
 from merger import standings_statements as statements
 from merger.central_registry import CentralRegistry
-from merger.delta_listing import DeltaListing, PackedIds, pack_ids, unpack_ids
+from merger.delta_listing import DeltaListing
+from merger.packed_ids import PackedIds, pack_ids, unpack_ids
 from merger.predicted_ids import Places, PredictedIds
 from merger.quantum_states import Known
 from registry import names

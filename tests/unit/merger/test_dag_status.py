@@ -15,7 +15,7 @@ from merger.dag_status import (
     NodeStatus,
     parse_dag_status,
 )
-from merger.delta_listing import pack_ids
+from merger.packed_ids import pack_ids
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 FILES = {path.stem.removeprefix("node-status-"): path for path in GOLDEN.glob("node-status-*.txt")}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merger.dag_status import DagStatus, NodeStatus
-from merger.delta_listing import pack_ids
+from merger.packed_ids import pack_ids
 from merger.predicted_ids import PredictedIds
 from merger.quantum_states import Known, QuantumState, settle
 
