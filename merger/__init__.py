@@ -53,6 +53,8 @@ module                 subject
 `frames`               and what carries everything across
 `delta_checks`         which deltas are good, and the reasons why others are not
 `quarantine`           bad deltas of a RUN, and how they leave the quarantine again
+`quarantine_statements`  all SQL of that
+`unfinished`           quanta without a success in the central registry, and why
 `collation`            deltas to Arrow tables, in insert order
 `uuid_arrays`          UUIDs as Arrow arrays
 `copy_format`          Arrow tables to PostgreSQL's binary COPY format
@@ -67,6 +69,9 @@ module                 subject
 `conflict_statements`  all SQL about conflicts
 `conflict_policy`      defer, keep, replace, fail: what a merge does about new conflicts
 `conflict_choice`      which of several sides stay; pure
+`settling`             recorded conflicts shown and settled by a person
+`settling_statements`  all SQL of that
+`conflict_reports`     what the commands about conflicts show
 `forgetting`           taking out what a RUN or quanta put in
 `forgetting_statements`  all SQL of forget
 `delta_archive`        the deltas of a RUN as a few Parquet files

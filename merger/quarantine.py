@@ -1,46 +1,77 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The quarantine: bad deltas of a RUN with their reasons, looked at again by every merge."""
+"""The quarantine: bad deltas of a RUN with their reasons, looked at again by every merge.
 
-from collections.abc import Sequence
+But for those that a person has given up (*dropped*): they stay on record and are never read.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from psycopg import Cursor
 
-from merger import statements
+from merger import quarantine_statements as statements
 from merger.central_registry import CentralRegistry
 from merger.delta_checks import BadDelta
+from merger.packed_ids import PackedIds, pack_ids
 from registry import names
 
 
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A bad delta on record."""
+
+    key: str
+    run: str
+    reason: str
+    message: str
+    dropped: bool
+
+
+def list_quarantine(registry: CentralRegistry, run: str | None = None) -> list[Quarantined]:
+    """Return what is in the quarantine, of one RUN or of all, ordered by key."""
+
+    def read(cursor: Cursor) -> list[Quarantined]:
+        rows = cursor.execute(statements.LIST_QUARANTINE, {"run": run}).fetchall()
+        return [Quarantined(*row) for row in rows]
+
+    return registry.read_snapshot(read)
+
+
 def read_quarantine(registry: CentralRegistry, run: str) -> frozenset[str]:
-    """Return the keys of the deltas of a RUN that are in the quarantine."""
+    """Return the keys of the deltas of a RUN that are in the quarantine and not given up."""
+    return frozenset(found.key for found in list_quarantine(registry, run) if not found.dropped)
 
-    def read(cursor: Cursor) -> frozenset[str]:
-        return frozenset(
-            key for (key,) in cursor.execute(statements.READ_QUARANTINE, (run,)).fetchall()
-        )
 
-    return registry.transact(read)
+def attempts_of(run: str, keys: Iterable[str]) -> PackedIds:
+    """Return the attempts that keys of deltas name; those that name none are left out."""
+    merged_as = (_merged_as(run, key) for key in keys)
+    return pack_ids(sorted(attempt_id for _, attempt_id in merged_as if attempt_id))
 
 
 def renew_quarantine(
-    registry: CentralRegistry, run: str, before: frozenset[str], bad: Sequence[BadDelta]
+    registry: CentralRegistry, run: str, before: Collection[str], bad: Sequence[BadDelta]
 ) -> None:
     """Write the bad deltas that a merge found, and forget those that it no longer found.
+
+    Nothing is written, and nobody kept waiting, if all of it is on record.
 
     Parameters
     ----------
     before
-        Keys that were in the quarantine before the deltas were listed; later ones are not ours
-        to judge.
+        Keys that were in the quarantine before the deltas were listed, and that were looked at
+        again; others are not ours to judge.
     """
     if not bad and not before:
         return
+    on_record = {(q.key, q.reason, q.message): q for q in list_quarantine(registry, run)}
+    new = [found for found in bad if (found.key, found.reason, _text(found)) not in on_record]
+    gone = sorted(set(before) - {found.key for found in bad})
+    if not new and not gone:
+        return
 
     def write(cursor: Cursor) -> None:
-        cursor.execute(
-            statements.DELETE_QUARANTINE, (sorted(before - {found.key for found in bad}),)
-        )
-        for found in bad:
+        cursor.execute(statements.DELETE_QUARANTINE, (gone,))
+        for found in new:
             quantum_id, attempt_id = _merged_as(run, found.key)
             cursor.execute(
                 statements.INSERT_QUARANTINE,
@@ -48,8 +79,7 @@ def renew_quarantine(
                     "delta_key": found.key,
                     "run": run,
                     "reason": found.reason,
-                    # PostgreSQL takes no NUL in text, and a message may quote the delta.
-                    "message": found.message.replace("\0", "\\0"),
+                    "message": _text(found),
                     "quantum_id": quantum_id,
                     "attempt_id": attempt_id,
                 },
@@ -57,6 +87,23 @@ def renew_quarantine(
 
     # Alone: another merger that knows more graphs may be merging one of these just now.
     registry.transact(write, alone=True)
+
+
+def set_dropped(
+    registry: CentralRegistry, run: str, keys: Collection[str], *, dropped: bool
+) -> int:
+    """Give deltas up, or take that back; returns how many it changed."""
+    ordered = sorted(keys)
+
+    def write(cursor: Cursor) -> int:
+        return cursor.execute(statements.SET_DROPPED, (dropped, run, ordered, dropped)).rowcount
+
+    return registry.transact(write)
+
+
+def _text(found: BadDelta) -> str:
+    # PostgreSQL takes no NUL in text, and a message may quote the delta.
+    return found.message.replace("\0", "\\0")
 
 
 def _merged_as(run: str, key: str) -> tuple[str, str] | tuple[None, None]:
