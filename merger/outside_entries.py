@@ -9,9 +9,10 @@ As for deltas there are two ways. The *plain* way COPYs beside other writers and
 key that is taken; the *careful* one compares the batch with what is there, alone in the registry.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import partial
 
 import psycopg
 import pyarrow as pa
@@ -19,16 +20,21 @@ import pyarrow.compute as pc
 from psycopg import Cursor
 
 from merger import collection_chains, outside_statements, statements
-from merger.central_registry import CentralRegistry, describe
-from merger.conflict_records import NeedsCareError
+from merger.central_registry import CentralRegistry
+from merger.conflict_policy import DEFER_ALL, ConflictPolicies
+from merger.conflict_records import ConflictsRefusedError, NeedsCareError, Refusal
 from merger.copy_format import CopyRows
+from merger.database_errors import describe
 from merger.dataset_conflicts import settle_datasets, side_from_row
 from merger.dataset_types import ensure_dataset_type
+from merger.exit_codes import ExitCode
+from merger.progress import Progress
 from registry.errors import QuantumExecError
 from registry.model import DatasetType
 
 BATCH_SIZE = 20_000
 """Datasets in one transaction."""
+_SHOWN = 20
 
 
 class OutsideEntryError(QuantumExecError):
@@ -46,8 +52,19 @@ class EntryCounts:
     n_completed: int = 0
     """Of those that were skipped: size or checksum became known."""
     n_conflicting: int = 0
-    n_new_conflicts: int = 0
-    """Keys with a side that was not on record."""
+    n_open: int = 0
+    """Conflicting keys with a side that was not on record: a person is asked."""
+    n_settled: int = 0
+    """The same where a policy or an earlier decision settles it."""
+    n_refused: int = 0
+    """Of those that conflict: left out by policy ``fail``."""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The lowest code that applies."""
+        if self.n_open:
+            return ExitCode.CONFLICTS
+        return ExitCode.CONFLICTS_REFUSED if self.n_refused else ExitCode.OK
 
     def add(self, other: "EntryCounts") -> None:
         """Add the counts of another batch."""
@@ -61,6 +78,11 @@ class OutsideBatch:
 
     dataset: CopyRows
     datastore_record: CopyRows
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of both tables."""
+        return self.dataset.n_rows + self.datastore_record.n_rows
 
     @classmethod
     def encode(cls, dataset: pa.Table, datastore_record: pa.Table) -> "OutsideBatch":
@@ -85,15 +107,26 @@ class OutsideEntries:
 
     Parameters
     ----------
+    policies
+        For conflicts that nobody has decided about.
     is_dry
         Only count what would be done.
     """
 
-    def __init__(self, registry: CentralRegistry, *, is_dry: bool = False) -> None:
+    def __init__(
+        self,
+        registry: CentralRegistry,
+        *,
+        policies: ConflictPolicies = DEFER_ALL,
+        is_dry: bool = False,
+    ) -> None:
         self._registry = registry
+        self._policies = policies
         self._is_dry = is_dry
         self._careful = False
         self.counts = EntryCounts()
+        self.refusals: list[str] = []
+        """What policy ``fail`` left out, the first of it."""
 
     def ensure(self, run: str, dataset_types: Iterable[DatasetType]) -> None:
         """Ensure what datasets refer to.
@@ -114,7 +147,7 @@ class OutsideEntries:
         if not self._is_dry:
             self._registry.transact(ensure)
 
-    def insert_all(self, batches: Iterable[OutsideBatch]) -> None:
+    def insert_all(self, batches: Iterable[OutsideBatch], progress: Progress) -> None:
         """Insert batches; the next one is made while PostgreSQL works on the last.
 
         Raises
@@ -128,6 +161,7 @@ class OutsideEntries:
             while (batch := following.result()) is not None:
                 following = pool.submit(next, made, None)
                 self.insert(batch)
+                progress.advance(batch.dataset.n_rows, batch.n_rows)
 
     def insert(self, batch: OutsideBatch) -> None:
         """Insert one batch; raises as `insert_all`."""
@@ -149,16 +183,46 @@ class OutsideEntries:
                 return self._registry.transact(lambda cursor: _plain(cursor, batch))
             except NeedsCareError:
                 self._careful = True
-        counts = self._registry.transact(lambda cursor: _alone(cursor, batch), alone=True)
+        counts = self._insert_with_care(batch)
         # The rest of a table that was ingested in part meets nothing.
         self._careful = bool(counts.n_skipped or counts.n_conflicting)
         return counts
+
+    def _insert_with_care(self, batch: OutsideBatch) -> EntryCounts:
+        refused: list[Refusal] = []
+        work = partial(self._alone, batch=batch, refused=refused)
+        while True:
+            try:
+                counts = self._registry.transact(work, alone=True)
+            except ConflictsRefusedError as error:
+                refused += error.refusals
+                continue
+            n_room = _SHOWN - len(self.refusals)
+            self.refusals += [refusal.message for refusal in refused[:n_room]]
+            return counts
 
     def _look(self, cursor: Cursor, batch: OutsideBatch) -> None:
         counts, contended = _compare(cursor, batch)
         counts.n_conflicting = len(contended)
         counts.n_inserted = batch.dataset.n_rows - counts.n_skipped - counts.n_conflicting
         raise _RolledBackError(counts)
+
+    def _alone(
+        self, cursor: Cursor, batch: OutsideBatch, refused: Collection[Refusal]
+    ) -> EntryCounts:
+        """Insert a batch, skipping what is there and settling what is there with other content."""
+        counts, contended = _compare(cursor, batch)
+        counts.n_inserted = cursor.execute(statements.INSERT_DATASETS, (contended,)).rowcount
+        cursor.execute(statements.INSERT_DATASTORE_RECORDS, (contended,))
+        counts.n_conflicting = len(contended)
+        left_out = {refusal.dataset_id for refusal in refused}
+        counts.n_refused = len(left_out)
+        if settled := [dataset_id for dataset_id in contended if dataset_id not in left_out]:
+            cursor.execute(outside_statements.READ_STAGED_SIDES, (settled,))
+            brought = [side_from_row(row) for row in cursor.fetchall()]
+            conflicts = settle_datasets(cursor, brought, (), (), self._policies)
+            counts.n_open, counts.n_settled = conflicts.n_open, conflicts.n_settled
+        return counts
 
 
 def _plain(cursor: Cursor, batch: OutsideBatch) -> EntryCounts:
@@ -171,19 +235,6 @@ def _plain(cursor: Cursor, batch: OutsideBatch) -> EntryCounts:
         raise NeedsCareError from error
     batch.datastore_record.copy_into(cursor, "datastore_record")
     return EntryCounts(n_inserted=batch.dataset.n_rows)
-
-
-def _alone(cursor: Cursor, batch: OutsideBatch) -> EntryCounts:
-    """Insert a batch, skipping what is there and settling what is there with other content."""
-    counts, contended = _compare(cursor, batch)
-    counts.n_inserted = cursor.execute(statements.INSERT_DATASETS, (contended,)).rowcount
-    cursor.execute(statements.INSERT_DATASTORE_RECORDS, (contended,))
-    if contended:
-        cursor.execute(outside_statements.READ_STAGED_SIDES, (contended,))
-        brought = [side_from_row(row) for row in cursor.fetchall()]
-        counts.n_conflicting = len(brought)
-        counts.n_new_conflicts = settle_datasets(cursor, brought, (), ()).n_open
-    return counts
 
 
 def _compare(cursor: Cursor, batch: OutsideBatch) -> tuple[EntryCounts, list[str]]:
@@ -200,9 +251,3 @@ def _compare(cursor: Cursor, batch: OutsideBatch) -> tuple[EntryCounts, list[str
         return counts, []
     cursor.execute(statements.READ_CONTENDED_DATASETS)
     return counts, sorted(dataset_id for (dataset_id,) in cursor.fetchall())
-
-
-def iterate_batches(table: pa.Table, size: int = BATCH_SIZE) -> Iterator[pa.Table]:
-    """Cut a table into batches."""
-    for start in range(0, table.num_rows, size):
-        yield table.slice(start, size)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What commands show about entries from outside: a table for people, an object for programs."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from merger.file_ingest import IngestReport
+from merger.outside_entries import EntryCounts
+
+_LABELS = {
+    "n_inserted": "inserted",
+    "n_skipped": "there already, with the same content",
+    "n_completed": "of these with size or checksum now",
+    "n_conflicting": "conflicting",
+    "n_open": "new conflicts, open",
+    "n_settled": "new conflicts, settled",
+    "n_refused": "left out by policy fail",
+}
+
+
+def counts_object(counts: EntryCounts) -> dict[str, object]:
+    """Return counts as ``--json`` prints them."""
+    return dataclasses.asdict(counts)
+
+
+def show_counts(
+    console: Console, title: str, before: Mapping[str, int], counts: EntryCounts, is_dry: bool
+) -> None:
+    """Print the closing table."""
+    table = Table()
+    table.add_column(f"{title} (nothing was changed)" if is_dry else title)
+    table.add_column("number", justify="right")
+    for label, number in before.items():
+        table.add_row(label, str(number))
+    for name, label in _LABELS.items():
+        number = getattr(counts, name)
+        if number or name in ("n_inserted", "n_skipped", "n_conflicting"):
+            table.add_row(label, str(number))
+    console.print(table)
+    if counts.n_open:
+        line = "conflicts: see registry-merge conflicts list"
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def ingest_object(report: IngestReport, is_dry: bool) -> dict[str, object]:
+    """Return the report of ``ingest-files`` as ``--json`` prints it."""
+    return {
+        "run": report.run,
+        "dataset_type": report.dataset_type,
+        "dry_run": is_dry,
+        "exit_code": int(report.exit_code),
+        "n_rows": report.n_rows,
+        "n_repeated": report.n_repeated,
+        "n_absolute": report.n_absolute,
+        "n_bad": len(report.bad.sorted_numbers()),
+        "bad": report.bad.messages,
+        "refused": report.refusals,
+        "dimensions": {name: kind.value for name, kind in report.kinds.items()},
+    } | counts_object(report.counts)
+
+
+def show_ingest(console: Console, report: IngestReport, is_dry: bool) -> None:
+    """Print the closing table of ``ingest-files``, and what needs a person."""
+    before = {"rows in the table": report.n_rows}
+    if report.n_repeated:
+        before["of these said twice"] = report.n_repeated
+    if report.bad.n_problems:
+        before["bad rows, left out"] = len(report.bad.sorted_numbers())
+    show_counts(
+        console, f"{report.dataset_type} in RUN {report.run}", before, report.counts, is_dry
+    )
+    kinds = ", ".join(f"{name}: {kind.value}" for name, kind in report.kinds.items())
+    lines = [f"values of dimensions: {kinds}"] if kinds else []
+    if report.n_absolute:
+        lines.append(
+            f"{report.n_absolute} objects lie outside of the datastore: absolute URIs, which "
+            "quanta cannot read; was --datastore left out?"
+        )
+    for line in [*lines, *report.refusals]:
+        console.print(line, markup=False, soft_wrap=True)
+    if report.bad.n_problems:
+        console.print(report.bad.text(report.table), markup=False, soft_wrap=True)
