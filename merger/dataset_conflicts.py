@@ -38,7 +38,6 @@ from merger.copy_format import CopyRows
 from registry.delta import Delta
 from registry.typed_json import canonical
 
-
 _PART = 5000
 
 

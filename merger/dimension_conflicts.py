@@ -179,6 +179,12 @@ def _refuse(cursor: Cursor, policies: ConflictPolicies) -> None:
         raise ConflictsRefusedError(refusals)
 
 
+def key_parts(conflict_key: str) -> tuple[str, str]:
+    """Return dimension and data ID (JSON text) of a recorded conflict."""
+    parts = json.loads(conflict_key)
+    return parts["dimension"], canonical(parts["data_id"])
+
+
 def _key(dimension: str, data_id: str) -> str:
     return canonical({"dimension": dimension, "data_id": json.loads(data_id)})
 
