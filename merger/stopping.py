@@ -2,8 +2,8 @@
 """SIGTERM and SIGINT: the first lets what is under way be finished, the second ends at once."""
 
 import os
-import select
 import signal
+import threading
 from contextlib import suppress
 from types import FrameType, TracebackType
 
@@ -17,14 +17,17 @@ class StopRequest:
     ----------
     received
         Number of the signal, or None.
+    event
+        Set when a signal came. Not by the signal itself, which may find the event locked by what
+        it interrupts, but by a thread that it wakes through a pipe.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.event = threading.Event()
         self._old: dict[int, object] = {}
-        # What a signal wakes is a pipe: an Event may be locked when the signal comes.
-        self._awake, self._waker = os.pipe()
-        os.set_blocking(self._waker, False)
+        self._awake, self._waker = -1, -1
+        self._watch: threading.Thread | None = None
 
     def __bool__(self) -> bool:
         return self.received is not None
@@ -35,6 +38,9 @@ class StopRequest:
         return 0 if self.received is None else 128 + self.received
 
     def __enter__(self) -> "StopRequest":
+        self._awake, self._waker = os.pipe()
+        self._watch = threading.Thread(target=self._wait_for_signal, name="stop", daemon=True)
+        self._watch.start()
         for number in _NUMBERS:
             self._old[number] = signal.signal(number, self._note)
         return self
@@ -47,8 +53,10 @@ class StopRequest:
     ) -> None:
         for number, action in self._old.items():
             signal.signal(number, action)  # type: ignore[arg-type]
-        os.close(self._awake)
         os.close(self._waker)
+        if self._watch is not None:
+            self._watch.join()
+        os.close(self._awake)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
@@ -56,11 +64,13 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.received = number
-        with suppress(BlockingIOError):
+        with suppress(OSError):
             os.write(self._waker, b"!")
+
+    def _wait_for_signal(self) -> None:
+        if os.read(self._awake, 1):
+            self.event.set()
 
     def wait(self, seconds: float) -> bool:
         """Wait until a signal comes or time is up; returns whether one has come."""
-        if self.received is None:
-            select.select([self._awake], [], [], seconds)
-        return self.received is not None
+        return self.event.wait(seconds)
