@@ -5,6 +5,7 @@ pytest_plugins = [
     "tests.fix_chain",
     "tests.fix_hypothesis",
     "tests.fix_merge",
+    "tests.fix_own_postgres",
     "tests.fix_pgbouncer",
     "tests.fix_pool",
     "tests.fix_postgres",

