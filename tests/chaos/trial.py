@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One seed: a survey, mergers, faults, and what is left of it all in the end."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from merger.exit_codes import ExitCode
+from tests.chaos.bucket import BUCKET, BucketServer
+from tests.chaos.faults import Scene, Struck, plan_faults, strike
+from tests.chaos.mergers import Mergers, Slot, environment, processes_marked
+from tests.chaos.network import Network
+from tests.chaos.outcome import compare_dumps, compare_findings, compare_with_plan
+from tests.chaos.places import ROOT, S3_ENVIRONMENT, Datastore, link_files, write_files
+from tests.chaos.recipes import plan_survey
+from tests.chaos.survey import RUN
+from tests.dumps import Dump, dump, rows
+from tests.fix_pgbouncer import Pgbouncer
+from tests.own_postgres import OwnPostgres
+from transfer_plugins.object_store import open_store
+
+TEMPLATE = "registry_template"
+
+_DONE_S = 180
+"""Seconds within which the mergers have to be done once no fault happens any more."""
+
+BACKENDS = """
+SELECT pid, state, query FROM pg_stat_activity
+WHERE datname = %s AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a seed is tried with."""
+
+    n_deltas: int = 2000
+    n_mergers: int = 3
+    connections: int | None = None
+    pgbouncer: str | None = None
+    """Program of the pooler, if one stands between."""
+    datastore: str = "both"
+    """``s3``, ``file``, or ``both``: every other seed."""
+
+    @property
+    def n_faults(self) -> int:
+        """Faults of a seed, nearly all of which have to hit."""
+        return max(6, min(16, self.n_deltas // 125))
+
+
+@dataclass(slots=True)
+class Trial:
+    """What came of a seed."""
+
+    seed: int
+    datastore: str = ""
+    struck: list[Struck] = field(default_factory=list)
+    exit_codes: dict[str, int] = field(default_factory=dict)
+    n_started: int = 0
+    n_kills: int = 0
+    n_deltas: int = 0
+    n_conflicts: int = 0
+    n_quarantined: int = 0
+    chaos_s: float = 0.0
+    wall_s: float = 0.0
+    problems: list[str] = field(default_factory=list)
+    directory: str | None = None
+    """What was kept, if something was wrong."""
+
+    @property
+    def n_hit(self) -> int:
+        """Faults that met somebody."""
+        return sum(one.is_hit for one in self.struck)
+
+    def by_kind(self) -> dict[str, int]:
+        """Faults that met somebody, by kind."""
+        return dict(Counter(one.fault.kind for one in self.struck if one.is_hit))
+
+
+def run_trial(seed: int, settings: Settings, server: OwnPostgres) -> Trial:
+    """Try a seed; everything is removed unless something was wrong."""
+    began = time.monotonic()
+    is_s3 = settings.datastore == "s3" or (settings.datastore == "both" and seed % 2 == 0)
+    trial = Trial(seed, "s3" if is_s3 else "file")
+    directory = Path(tempfile.mkdtemp(prefix=f"qe-chaos-{seed}-"))
+    with ExitStack() as stack:
+        running = Running(stack, seed, settings, server, directory, is_s3=is_s3)
+        try:
+            running.run(trial)
+        finally:
+            running.mergers.kill()
+            trial.problems += running.mergers.problems
+            trial.exit_codes = running.mergers.exit_codes()
+            trial.n_started = sum(slot.n_started for slot in running.mergers.slots)
+            trial.struck, trial.n_kills = running.scene.struck, running.scene.n_kills
+    trial.wall_s = time.monotonic() - began
+    if trial.problems:
+        trial.directory = str(directory)
+        (directory / "trial.json").write_text(json.dumps(asdict(trial), indent=1, default=str))
+    else:
+        shutil.rmtree(directory)
+    return trial
+
+
+class Running:
+    """A seed that is being tried."""
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        seed: int,
+        settings: Settings,
+        server: OwnPostgres,
+        directory: Path,
+        *,
+        is_s3: bool,
+    ) -> None:
+        self.directory, self.server = directory, server
+        self.rng = random.Random(f"running {seed}")
+        self.survey = plan_survey(seed, settings.n_deltas)
+        self.faults = plan_faults(seed, settings.n_faults, has_bucket=is_s3)
+        self.database = f"chaos_{seed}"
+        self.files = directory / "datastore"
+        write_files(self.files, self.survey.early())
+        for name in ("", "_clean", "_shuffled"):
+            _create_database(server, f"{self.database}{name}")
+            stack.callback(_drop_database, server, f"{self.database}{name}")
+        bucket = _start_bucket(stack, directory, self.files) if is_s3 else None
+        self.datastore = _open_datastore(self.files, bucket)
+        port = _start_pooler(stack, settings, server, directory)
+        network = stack.enter_context(Network())
+        slots = [
+            Slot(n, network.wire(port), network.wire(bucket.port) if bucket else None)
+            for n in range(settings.n_mergers)
+        ]
+        arguments = [self.datastore.uri, RUN]
+        self.mergers = Mergers(
+            *(directory, arguments, self.database, slots, seed),
+            connections=settings.connections,
+        )
+        self.scene = Scene(
+            *(network, server, self.database, self.mergers, self.rng),
+            is_pooled=settings.pgbouncer is not None,
+        )
+
+    @property
+    def address(self) -> str:
+        """URL of the database that the mergers fill, past all proxies."""
+        return self.server.address(self.database)
+
+    def run(self, trial: Trial) -> None:
+        """Do everything, and note what is wrong."""
+        survey = self.survey
+        trial.n_deltas, trial.n_conflicts = len(survey.deltas), len(survey.conflicts)
+        trial.n_quarantined = len(survey.quarantine)
+        began = time.monotonic()
+        self.mergers.start()
+        self._trouble()
+        trial.problems += self._wait_until_done()
+        trial.chaos_s = time.monotonic() - began
+        n_hit = sum(one.is_hit for one in self.scene.struck)
+        if n_hit < len(self.faults) * 3 // 4:
+            trial.problems.append(f"only {n_hit} of {len(self.faults)} faults met anybody")
+        trial.problems += self._left_over()
+        trial.problems += self._compare()
+
+    def _trouble(self) -> None:
+        late = self.survey.late(self.rng)
+        for number, fault in enumerate(self.faults):
+            if self._is_hopeless():
+                return
+            # What is left is shared out, so that there is something to merge at every fault.
+            n_now = len(late) // (len(self.faults) - number)
+            self.datastore.put(late[:n_now])
+            late = late[n_now:]
+            self.scene.struck.append(strike(self.scene, fault))
+        self.datastore.put(late)
+
+    def _wait_until_done(self) -> Iterator[str]:
+        deadline = time.monotonic() + _DONE_S
+        n_wanted = len(self.survey.ledger)
+        while (n_merged := self._count_merged()) < n_wanted and time.monotonic() < deadline:
+            if self._is_hopeless():
+                break
+            time.sleep(0.1)
+        if n_merged < n_wanted:
+            yield f"the mergers were not done: {n_merged} of {n_wanted} deltas"
+        self.mergers.settle(60)
+
+    def _is_hopeless(self) -> bool:
+        """Whether so much is wrong with the mergers that there is no use in going on."""
+        return len(self.mergers.problems) > 5
+
+    def _count_merged(self) -> int:
+        ((n_merged,),) = rows(self.address, "SELECT count(*) FROM merged_attempt")
+        return int(n_merged)
+
+    def _left_over(self) -> Iterator[str]:
+        if found := processes_marked(self.directory):
+            deadline = time.monotonic() + 15
+            while (found := processes_marked(self.directory)) and time.monotonic() < deadline:
+                time.sleep(0.1)
+        if found:
+            yield f"processes are left: {found}"
+        deadline = time.monotonic() + 30
+        while (left := self._backends()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if left:
+            yield f"backends are left: {left}"
+
+    def _backends(self) -> list[object]:
+        with psycopg.connect(self.server.address(), autocommit=True) as connection:
+            found = connection.execute(BACKENDS, (self.database,)).fetchall()
+        # A pooler keeps its sessions; none may be in a transaction.
+        return [one for one in found if not (self.scene.is_pooled and one[1] == "idle")]
+
+    def _compare(self) -> Iterator[str]:
+        code, report = self._registry_merge("merge", self.address, self.datastore.uri)
+        if code not in (0, 10, 11, 12, 14) or report.get("n_deltas_merged") != 0:
+            yield f"a merge when all is done: exit code {code}, {report}"
+        yield from compare_with_plan(self.address, self.survey)
+        code, report = self._registry_merge("verify", self.address, self.datastore.uri)
+        if code != ExitCode.DIFFERENCES:
+            yield f"verify: expected exit code 13, found {code}"
+        yield from compare_findings(report, self.survey)
+        found = dump(self.address)
+        self._keep("chaos", found)
+        yield from self._compare_with(found, "one undisturbed merge", "_clean", 1)
+        yield from self._compare_with(found, "merges in another order", "_shuffled", 3)
+
+    def _compare_with(self, found: Dump, what: str, name: str, n_parts: int) -> Iterator[str]:
+        address = self.server.address(f"{self.database}{name}")
+        together = sorted(self.survey.together)
+        keys = [d.key for d in self.survey.deltas if d.key not in self.survey.together]
+        self.rng.shuffle(keys)
+        directory = self.directory / f"datastore{name}"
+        link_files(self.files, directory, [o.key for o in self.survey.graphs])
+        batch_size = str(self.rng.choice([33, 300, 4000]))
+        for part in range(n_parts):
+            link_files(self.files, directory, keys[part::n_parts] + together * (part == 0))
+            code, report = self._registry_merge(
+                "merge", address, f"file://{directory}", "--batch-size", batch_size
+            )
+            if code not in (0, 10, 11, 12, 14):
+                yield f"{what}: exit code {code}, {report}"
+        wanted = dump(address)
+        self._keep(name.strip("_"), wanted)
+        yield from compare_dumps(found, wanted, what)
+
+    def _keep(self, name: str, dumped: Dump) -> None:
+        (self.directory / f"{name}.json").write_text(json.dumps(dumped, indent=1))
+
+    def _registry_merge(
+        self, command: str, address: str, uri: str, *words: str
+    ) -> tuple[int, dict[str, object]]:
+        done = subprocess.run(
+            [sys.executable, "-m", "merger.cli", command, uri, RUN, "--json", *words],
+            env=os.environ
+            | environment(self.directory, None)
+            | {"REGISTRY_MERGE_DATABASE": address}
+            | self.datastore.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        try:
+            return done.returncode, json.loads(done.stdout.splitlines()[-1])
+        except (IndexError, ValueError):
+            return done.returncode, {"stdout": done.stdout, "stderr": done.stderr}
+
+
+def _create_database(server: OwnPostgres, name: str) -> None:
+    server.execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+    server.execute("CREATE DATABASE {} TEMPLATE {}", name, TEMPLATE)
+
+
+def _drop_database(server: OwnPostgres, name: str) -> None:
+    if server.is_running():
+        server.execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+
+
+def _start_bucket(stack: ExitStack, directory: Path, files: Path) -> BucketServer:
+    server = BucketServer(files, directory / "bucket.log")
+    stack.callback(server.stop)
+    return server
+
+
+def _open_datastore(files: Path, bucket: BucketServer | None) -> Datastore:
+    if bucket is None:
+        return Datastore(files, None)
+    os.environ.update(S3_ENVIRONMENT)
+    endpoint = f"http://127.0.0.1:{bucket.port}"
+    return Datastore(files, open_store(f"s3://{BUCKET}", endpoint_url=endpoint))
+
+
+def _start_pooler(
+    stack: ExitStack, settings: Settings, server: OwnPostgres, directory: Path
+) -> int:
+    if settings.pgbouncer is None:
+        return server.port
+    place = directory / "pgbouncer"
+    place.mkdir()
+    directory.chmod(0o755)
+    pooler = Pgbouncer(settings.pgbouncer, place, server.address(), pool_size=8)
+    stack.callback(pooler.stop)
+    return pooler.port
