@@ -58,7 +58,15 @@ module                 subject
 `collation`            deltas to Arrow tables, in insert order
 `uuid_arrays`          UUIDs as Arrow arrays
 `copy_format`          Arrow tables to PostgreSQL's binary COPY format
-`insertion`            one batch in one transaction
+`leases`               which deltas a merger takes next, so that others take others
+`lease_statements`     all SQL of leases and of the ledger lookup
+`writers`              one connection's share of a merge: lease, read ahead, insert
+`graph_rows`           what rows of deltas refer to: RUN, dataset types, the graph's records
+`insertion`            one batch: the way it goes, and who in it is to blame
+`plain_way`            batches beside those of other mergers: plain, and sifted
+`careful_way`          deltas alone in the registry, where every row they meet is looked at
+`sifting_statements`   all SQL of sifting a batch
+`merge_counts`         what a merge did, in numbers
 `dimension_conflicts`  dimension records on which attempts agree, or do not
 `dataset_conflicts`    the careful way for datasets: superseded attempts and conflicts
 `conflict_records`     the table of conflicts
@@ -66,6 +74,14 @@ module                 subject
 `collection_chains`    collections: RUNs and the chains made of them
 `outside_entries`      datasets that come from outside, by the rules of a merge
 `outside_statements`   all SQL of what comes from outside
+`source_table`         CSV and Parquet tables that people bring, in batches of rows
+`data_id_columns`      data IDs from columns: integers or text, and the ids they give
+`file_columns`         where a file lies, its size and checksum, from columns
+`duplicate_rows`       rows of a table that claim the same
+`measured_files`       sizes and checksums asked of the store
+`file_ingest`          ``ingest-files``
+`dimension_ingest`     ``ingest-dimensions``
+`entry_reports`        what is shown about entries from outside
 `conflict_statements`  all SQL about conflicts
 `conflict_policy`      defer, keep, replace, fail: what a merge does about new conflicts
 `conflict_choice`      which of several sides stay; pure

@@ -108,9 +108,10 @@ class DataIdColumns:
             wrong = pa.array(np.zeros(len(column), bool))
         expected = _TEXT_EXPECTED if is_text else _INTEGER_EXPECTED
         is_wrong = pc.fill_null(wrong, False).to_numpy(zero_copy_only=False)
-        is_wrong = is_wrong | column.is_null().to_numpy(zero_copy_only=False)
         bad.add_all(is_wrong, numbers, name, expected, column)
-        return column, is_wrong
+        is_null = column.is_null().to_numpy(zero_copy_only=False)
+        bad.add_all(is_null, numbers, name, "a value", column)
+        return column, is_wrong | is_null
 
     def _meet_type(self, name: str, kind: pa.DataType) -> None:
         if pa.types.is_string(kind):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from merger.dimension_ingest import DimensionReport
 from merger.file_ingest import IngestReport
 from merger.outside_entries import EntryCounts
 
@@ -83,3 +84,34 @@ def show_ingest(console: Console, report: IngestReport, is_dry: bool) -> None:
         console.print(line, markup=False, soft_wrap=True)
     if report.bad.n_problems:
         console.print(report.bad.text(report.table), markup=False, soft_wrap=True)
+
+
+def dimensions_object(report: DimensionReport, is_dry: bool) -> dict[str, object]:
+    """Return the report of ``ingest-dimensions`` as ``--json`` prints it."""
+    return {
+        "dimension": report.dimension,
+        "dry_run": is_dry,
+        "exit_code": int(report.exit_code),
+        "n_rows": report.n_rows,
+        "n_inserted": report.n_inserted,
+        "n_skipped": report.n_skipped,
+        "n_conflicting": report.n_conflicting,
+        "n_open": report.conflicts.n_open,
+        "n_settled": report.conflicts.n_settled,
+        "columns": report.columns,
+    }
+
+
+def show_dimensions(console: Console, report: DimensionReport, is_dry: bool) -> None:
+    """Print the closing table of ``ingest-dimensions``."""
+    counts = EntryCounts(
+        n_inserted=report.n_inserted,
+        n_skipped=report.n_skipped,
+        n_conflicting=report.n_conflicting,
+        n_open=report.conflicts.n_open,
+        n_settled=report.conflicts.n_settled,
+    )
+    before = {"records in the table": report.n_rows}
+    show_counts(console, f"records of {report.dimension}", before, counts, is_dry)
+    columns = ", ".join(f"{name}: {kind}" for name, kind in report.columns.items())
+    console.print(f"values: {columns}", markup=False, soft_wrap=True)

@@ -262,13 +262,13 @@ class _FileIngestion:
             report.n_absolute += pc.sum(is_absolute).as_py() or 0
         self._data_ids.decide()
         self._meet_bad(self._table.bad)
+        report.n_rows = len(claims.numbers) + len(bad.sorted_numbers())
         repeated, contradicting = claims.compare()
         contradicting += ids.compare()[1]
         for first, second in contradicting:
             expected = f"another data ID and id than in row {first}, or the same content"
             bad.add(second, None, expected, "one of them with other content")
         report.n_repeated = len(repeated)
-        report.n_rows = len(claims.numbers) + len(np.unique(self._table.bad.numbers))
         self._left_out = np.union1d(repeated, bad.sorted_numbers())
 
     def _meet_bad(self, malformed: BadRows) -> None:

@@ -59,11 +59,11 @@ SELECT found.data_id FROM run r CROSS JOIN LATERAL (
 # Some data ID among the records of a dimension.
 READ_SOME_RECORD_ID = "SELECT data_id FROM dimension_record WHERE dimension = %s LIMIT 1"
 
-# Which of these sources of dimension records are on file?
-READ_SOURCES = """
-SELECT attempt_id::text FROM dimension_source
-JOIN unnest(%s::text[], %s::jsonb[], %s::uuid[]) AS k (dimension, data_id, attempt_id)
-    USING (dimension, data_id, attempt_id)
+# How many of these dimension records are there, with the same content and with other content?
+COUNT_RECORDS = """
+SELECT count(*) FILTER (WHERE d.record = k.record), count(*) FILTER (WHERE d.record <> k.record)
+FROM unnest(%s::jsonb[], %s::jsonb[]) AS k (data_id, record)
+JOIN dimension_record d ON d.dimension = %s AND d.data_id = k.data_id
 """
 
 # ---- collections ----------------------------------------------------------------------------

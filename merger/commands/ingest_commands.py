@@ -43,6 +43,11 @@ def add_to(app: typer.Typer) -> None:
         "exposure,detector --storage-class Fits --datastore s3://bucket/survey "
         "--database service=registry",
     )(ingest_files)
+    app.command(
+        "ingest-dimensions",
+        epilog="Example: registry-merge ingest-dimensions exposure exposures.parquet "
+        "--key instrument,exposure --database service=registry",
+    )(ingest_dimensions)
 
 
 def ingest_files(
@@ -126,5 +131,56 @@ def ingest_files(
         report(
             entry_reports.ingest_object(done, dry_run),
             lambda console: entry_reports.show_ingest(console, done, dry_run),
+        )
+        raise typer.Exit(done.exit_code)
+
+
+def ingest_dimensions(
+    dimension: Annotated[
+        str, typer.Argument(metavar="DIMENSION", help="Dimension that the records are about.")
+    ],
+    table: TableFile,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns of the data ID, with commas between: the dimension and those without "
+            "which it means nothing. (the dimension alone by default)"
+        ),
+    ] = None,
+    text: Text = None,
+    on_conflict: OnConflict = None,
+    database: Database = None,
+    config: Config = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Register facts about values of a dimension: a row of the table for each record.
+
+    The columns of --key make the data ID, all others are facts. A CSV column of integers gives
+    integers, one of numbers numbers, any other text; an empty value is null. May be repeated: what
+    is there is skipped. forget never takes these records away. Exit code 10: conflicts were
+    recorded. Policy fail counts as defer here.
+    """
+    from merger import conflict_policy, entry_reports
+    from merger import dimension_ingest as ingest
+    from merger.source_table import SourceTable
+
+    with reported(as_json) as report:
+        wanted = ingest.DimensionIngest(
+            dimension=dimension,
+            key=[name for name in (key or dimension).split(",") if name],
+            as_text=text or [],
+            policies=conflict_policy.parse(on_conflict or []).without_fail(),
+            is_dry=dry_run,
+        )
+        with (
+            SourceTable(table) as source,
+            open_registry(database, config) as registry,
+            progress_bar(f"ingest {dimension}") as progress,
+        ):
+            done = ingest.ingest_dimensions(registry, source, wanted, progress)
+        report(
+            entry_reports.dimensions_object(done, dry_run),
+            lambda console: entry_reports.show_dimensions(console, done, dry_run),
         )
         raise typer.Exit(done.exit_code)

@@ -188,7 +188,7 @@ def test_every_bad_row_is_named_and_nothing_ingested(ingest: Ingests) -> None:
     assert "9 bad rows:" in message and "nothing was ingested" in message
     for part in (
         "row 2, column 'uri': expected s3://bucket/key, file:///path, or a key",
-        "row 3, column 'exposure': expected text without NUL, found None",
+        "row 3, column 'exposure': expected a value, found None",
         "row 4, column 'size': expected a number of bytes, found '-1'",
         "row 5, column 'checksum': expected sha256:<64 hexadecimal digits>",
         "row 6, column 'dataset_id': expected a UUID with hyphens, found 'no'",
