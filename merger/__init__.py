@@ -100,6 +100,12 @@ module                 subject
 `registry_rows`        what the registry says about a RUN, for verify
 `registry_comparison`  deltas against the registry, for verify
 `bucket_comparison`    the registry against the objects in the bucket, for verify
+`sweep`                objects that nothing names, listed, and deleted if wanted
+`sweep_statements`     all SQL of sweep
+`protection`           what protects an object from sweep, looked at in this order
+`named_keys`           which keys the text of a datastore record may mean
+`listed_objects`       a million objects: keys on disk, marks in memory
+`whole_deltas`         deltas for whom predictions do not matter: fetched and decoded
 `left_objects`         objects that the registry does not name: superseded, orphaned
 `findings`             what verify tells: differences and notes
 =====================  ========================================================================

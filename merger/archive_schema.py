@@ -6,17 +6,10 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 
-from merger.structs import delta_decoders
-from registry.delta import (
-    Delta,
-    check_consistent,
-    check_format,
-    delta_body,
-    verify_checksum,
-)
+from merger.whole_deltas import decode_delta
+from registry.delta import Delta, check_consistent
 from registry.errors import FormatError
 from registry.typed_json import canonical
 
@@ -80,7 +73,6 @@ SCHEMA = pa.schema(
     metadata={FORMAT_FIELD: str(ARCHIVE_FORMAT).encode()},
 )
 
-_decoders = delta_decoders()
 _UNFIT = (ValueError, OverflowError, pa.ArrowException)
 
 
@@ -128,12 +120,10 @@ def _fitting(key: str, content: bytes, found: dict[str, Any]) -> dict[str, Any]:
 def _decoded(key: str, content: bytes) -> dict[str, Any]:
     """Return what a delta says, by column; nothing if it is not whole or not understood."""
     try:
-        checksum = verify_checksum(content, key)
-        delta_format = check_format(content, key)
-        delta = _decoders[delta_format].decode(delta_body(content))
+        delta, checksum = decode_delta(content, key)
         check_consistent(delta, key)
         return {**_scalars(delta), **_nested(delta), "checksum": checksum}
-    except (FormatError, msgspec.DecodeError, UnicodeError, RecursionError, *_UNFIT):
+    except (FormatError, *_UNFIT):
         return {}
 
 

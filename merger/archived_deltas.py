@@ -97,7 +97,7 @@ class ArchivedDeltaStore(ObjectStore):
         """
         with self._lock:
             index = self.refresh()
-            for key, file in self._files.items():
+            for file in self._files.values():
                 try:
                     file.check_whole()
                 except BadArchiveError as error:

@@ -26,13 +26,19 @@ def list_datasets(store: ObjectStore, run: str) -> dict[str, int]:
     }
 
 
+def run_of_control_object(key: str) -> str | None:
+    """Return the RUN that a control object belongs to; None if the key is that of a dataset."""
+    run, control, _ = key.partition(f"/{names.CONTROL}/")
+    return run if control else None
+
+
 def without_other_runs(keys: Collection[str], run: str) -> set[str]:
     """Leave out the objects of RUNs whose names begin with that of this one and a slash.
 
     They have control objects of their own, and are nobody's orphans.
     """
-    parts = (key.partition(f"/{names.CONTROL}/") for key in keys)
-    others = tuple({f"{other}/" for other, control, _ in parts if control and other != run})
+    found = map(run_of_control_object, keys)
+    others = tuple({f"{other}/" for other in found if other is not None and other != run})
     return {key for key in keys if not key.startswith(others)}
 
 

@@ -4,10 +4,7 @@
 import itertools
 import tempfile
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from merger.archived_deltas import ArchivedDeltaStore
 from merger.delta_listing import DeltaListing, list_deltas
 from merger.exit_codes import ExitCode
 from merger.progress import Progress
+from merger.whole_deltas import fetch
 from registry import names
 from registry.errors import QuantumExecError
 from transfer_plugins.checksums import checksum_of_file
@@ -30,11 +28,6 @@ DEFAULT_ROWS_PER_FILE = 50_000
 _GROUP_ROWS = 2000
 _GROUP_BYTES = 16 * 1024 * 1024
 """Whoever reads deltas in order holds a few row groups in memory."""
-
-_THREADS_FOR_FILES = 4
-_THREADS_FOR_S3 = 16
-_FETCHED_AHEAD = 4
-"""Deltas under way for each thread; they may be large."""
 
 Content = tuple[str, bytes]
 
@@ -131,40 +124,28 @@ def _write_all(
     report: ArchiveReport,
     progress: Progress,
 ) -> None:
-    default = _THREADS_FOR_FILES if store.is_local else _THREADS_FOR_S3
-    with ThreadPoolExecutor(threads or default, "read-delta") as pool:
-        for start in range(0, len(missing), rows_per_file):
-            stop = min(start + rows_per_file, len(missing))
-            keys = itertools.chain.from_iterable(
-                missing.keys(first, min(first + _GROUP_ROWS, stop))
-                for first in range(start, stop, _GROUP_ROWS)
-            )
-            contents = _fetched(store, keys, pool, (threads or default) * _FETCHED_AHEAD)
-            with tempfile.TemporaryDirectory(prefix="registry-merge-") as directory:
-                path = Path(directory) / "archive.parquet"
-                keys_of_file = _write(path, _grouped(contents, report), report, progress)
-                if keys_of_file.n_keys:
-                    report.written.append(_upload(store, report.run, path, keys_of_file))
-                    report.n_archived += keys_of_file.n_keys
+    for start in range(0, len(missing), rows_per_file):
+        stop = min(start + rows_per_file, len(missing))
+        keys = itertools.chain.from_iterable(
+            missing.keys(first, min(first + _GROUP_ROWS, stop))
+            for first in range(start, stop, _GROUP_ROWS)
+        )
+        with tempfile.TemporaryDirectory(prefix="registry-merge-") as directory:
+            path = Path(directory) / "archive.parquet"
+            contents = _fetched(store, keys, threads)
+            keys_of_file = _write(path, _grouped(contents, report), report, progress)
+            if keys_of_file.n_keys:
+                report.written.append(_upload(store, report.run, path, keys_of_file))
+                report.n_archived += keys_of_file.n_keys
 
 
-def _fetched(
-    store: ObjectStore, keys: Iterable[str], pool: ThreadPoolExecutor, n_ahead: int
-) -> Iterator[Content]:
-    """Give the bytes of deltas in the order of the keys; one that is gone is left out."""
-    coming: deque[tuple[str, Future[bytes]]] = deque()
-    for key in keys:
-        coming.append((key, pool.submit(store.get, key)))
-        if len(coming) >= n_ahead:
-            yield from _next_of(coming)
-    while coming:
-        yield from _next_of(coming)
-
-
-def _next_of(coming: deque[tuple[str, Future[bytes]]]) -> Iterator[Content]:
-    key, content = coming.popleft()
-    with suppress(ObjectNotFoundError):
-        yield key, content.result()
+def _fetched(store: ObjectStore, keys: Iterable[str], threads: int | None) -> Iterator[Content]:
+    """Give the bytes of deltas; one that is gone is left out."""
+    for key, content in fetch(store, keys, threads):
+        if isinstance(content, bytes):
+            yield key, content
+        elif not isinstance(content, ObjectNotFoundError):
+            raise content
 
 
 def _grouped(contents: Iterator[Content], report: ArchiveReport) -> Iterator[list[Content]]:

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""All SQL of sweep, one line of purpose each; it only reads, and needs no temporary table."""
+
+# Is this a server that follows another one, and may not know yet what that one has?
+IS_STANDBY = "SELECT pg_is_in_recovery()"
+
+# Does the registry know the RUN?
+KNOWS_RUN = "SELECT EXISTS (SELECT FROM run WHERE run = %s)"
+
+# RUNs whose names begin with that of this one and a slash: their objects are their own.
+READ_RUNS_BELOW = "SELECT run FROM run WHERE starts_with(run, %(below)s)"
+
+# What every datastore record, every side of a conflict, what attempts read of which nobody knows
+# who made it or which have a side in a conflict, and every attempt's log may mean by a key below
+# the RUN. A URI may have any character of it behind a percent sign.
+COPY_NAMED = """
+COPY (
+    SELECT object_key FROM datastore_record
+    WHERE strpos(object_key, %(below)s) > 0 OR strpos(object_key, '%%') > 0
+    UNION ALL
+    SELECT object_key FROM quantum_input WHERE input_attempt_id IS NULL
+        AND (strpos(object_key, %(below)s) > 0 OR strpos(object_key, '%%') > 0)
+    UNION ALL
+    SELECT i.object_key FROM merge_conflict c JOIN quantum_input i USING (attempt_id)
+    UNION ALL
+    SELECT content->>'object_key' FROM merge_conflict WHERE content ? 'object_key'
+    UNION ALL
+    SELECT log_key FROM attempt WHERE strpos(log_key, %(below)s) > 0
+) TO STDOUT
+"""
+
+# Attempts of a RUN that were merged, and whether their rows were taken out again.
+COPY_LEDGER = """
+COPY (
+    SELECT attempt_id, quantum_id, forgotten FROM merged_attempt WHERE run = %(run)s
+) TO STDOUT
+"""
+
+# The quarantine of a RUN.
+READ_QUARANTINE = "SELECT delta_key, dropped FROM quarantine WHERE run = %(run)s"
+
+# Successful attempts of a RUN that do not count, and the attempt that does.
+READ_SUPERSEDED = """
+SELECT a.attempt_id::text, q.attempt_id::text
+FROM quantum q JOIN attempt a USING (quantum_id) WHERE q.run = %(run)s AND a.superseded
+"""
