@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from merger.exit_codes import ExitCode
-from merger.settling import RecordedConflict, RecordedSide, SettleReport
+from merger.settling import RecordedConflict, ShownSide, SettleReport
 from registry.model import format_data_id
 from registry.typed_json import canonical
 from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
@@ -47,7 +47,7 @@ def _subject(conflict: RecordedConflict) -> str:
     )
 
 
-def _attempt(side: RecordedSide | None) -> str:
+def _attempt(side: ShownSide | None) -> str:
     if side is None:
         return "none"
     return f"{side.attempt_id}" if side.attempt_id else "from outside"
@@ -80,7 +80,7 @@ def show_sides(
 
 
 def _fields(
-    side: RecordedSide, makers: Mapping[str, Mapping[str, str]], objects: Mapping[str, str]
+    side: ShownSide, makers: Mapping[str, Mapping[str, str]], objects: Mapping[str, str]
 ) -> dict[str, str]:
     fields = {"attempt": _attempt(side)}
     maker = makers.get(side.attempt_id or "", {})

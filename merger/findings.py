@@ -40,9 +40,17 @@ class FindingKind(enum.StrEnum):
     OBJECT_CHECKSUM = "object_checksum"
     """The object of a dataset has other bytes; only looked at with ``--checksums``."""
     CONFLICT = "conflict"
-    """A side of a recorded conflict."""
+    """A side of a recorded conflict that nobody has settled."""
     QUARANTINED = "quarantined"
     """A delta is in the quarantine, and no longer in the bucket."""
+    SETTLED = "settled_conflict"
+    """Note: a side of a conflict about which a person or a policy decided."""
+    DROPPED = "dropped"
+    """Note: a bad delta that a person gave up."""
+    FORGOTTEN = "forgotten"
+    """Note: what this attempt put in was taken out, and no merge brings it back."""
+    INPUT_FORGOTTEN = "input_forgotten"
+    """Note: a dataset that was read went when the attempt that made it was forgotten."""
     NOT_RUN = "not_run"
     """Note: a predicted quantum has no delta."""
     UNFINISHED = "unfinished"
@@ -57,6 +65,10 @@ class FindingKind(enum.StrEnum):
 
 NOTES = frozenset(
     {
+        FindingKind.SETTLED,
+        FindingKind.DROPPED,
+        FindingKind.FORGOTTEN,
+        FindingKind.INPUT_FORGOTTEN,
         FindingKind.NOT_RUN,
         FindingKind.UNFINISHED,
         FindingKind.SUPERSEDED_OBJECT,

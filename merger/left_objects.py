@@ -143,7 +143,7 @@ class LeftObjects:
 
     def orphaned(self) -> Iterator[LeftObject]:
         """Give the datasets that no delta names which counts, counted or is still to be merged."""
-        known = self._named | self._waiting
+        known = self._named | self._waiting | self._expected.forgotten
         known |= {key for made in self._superseded.values() for key in made.keys}
         for key in sorted(self._keys - known):
             short = short_attempt_in(key)

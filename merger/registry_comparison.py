@@ -50,6 +50,8 @@ class ExpectedRows:
     """Merged successful attempts that do not count."""
     waiting: dict[str, Made] = field(default_factory=dict)
     """Successful attempts whose deltas are good and not merged."""
+    forgotten: set[str] = field(default_factory=set)
+    """Keys of objects that forgotten attempts made."""
     bad: set[str] = field(default_factory=set)
     """Attempts whose deltas no merge takes."""
     newer: set[str] = field(default_factory=set)
@@ -91,7 +93,7 @@ def compare_deltas(
 ) -> Iterator[Finding]:
     """Compare deltas with ledger and attempts, and add the merged ones to what is expected."""
     for bad in batch.bad:
-        yield bad_delta(bad.key, f"{bad.reason}: {bad.message}")
+        yield bad_delta(bad.key, f"{bad.reason}: {bad.message}", rows)
     for key in batch.newer:
         yield Finding(FindingKind.DELTA_NEWER_FORMAT, None, key)
     for keys, attempts in (
@@ -106,9 +108,10 @@ def compare_deltas(
         yield from _compare_delta(good, rows, expected)
 
 
-def bad_delta(key: str, found: str) -> Finding:
-    """Return the finding of a delta that no merge takes."""
-    return Finding(FindingKind.DELTA_BAD, None, key, "a good delta", found)
+def bad_delta(key: str, found: str, rows: RegistryRows) -> Finding:
+    """Return the finding of a delta that no merge takes; a note if a person gave it up."""
+    kind = FindingKind.DROPPED if key in rows.dropped else FindingKind.DELTA_BAD
+    return Finding(kind, None, key, "a good delta", found)
 
 
 def _compare_delta(
@@ -116,10 +119,13 @@ def _compare_delta(
 ) -> Iterator[Finding]:
     delta = good.delta
     merged = rows.ledger.get(delta.attempt_id)
-    if merged is None:
+    if delta.attempt_id in rows.forgotten:
+        expected.forgotten |= {record.object_key for record in delta.rows.datastore_record}
+        yield Finding(FindingKind.FORGOTTEN, delta.attempt_id, good.key)
+    elif merged is None:
         if good.key in rows.quarantine:
             expected.bad.add(delta.attempt_id)
-            yield bad_delta(good.key, ": ".join(rows.quarantine[good.key]))
+            yield bad_delta(good.key, ": ".join(rows.quarantine[good.key]), rows)
         else:
             expected.add_waiting(delta)
             yield Finding(FindingKind.DELTA_NOT_MERGED, delta.attempt_id, good.key)
@@ -145,7 +151,7 @@ def _compare_attempt(good: GoodDelta, rows: RegistryRows) -> Iterator[Finding]:
 
 def compare_ledger(rows: RegistryRows, by_attempt: dict[str, str]) -> Iterator[Finding]:
     """Find ledger rows without a delta in the bucket."""
-    for attempt_id in sorted(rows.ledger.keys() - by_attempt.keys()):
+    for attempt_id in sorted(rows.ledger.keys() - by_attempt.keys() - rows.forgotten):
         quantum_id, checksum = rows.ledger[attempt_id]
         wanted = f"delta of quantum {quantum_id} with {checksum}"
         yield Finding(FindingKind.DELTA_MISSING, attempt_id, None, wanted, "none")

@@ -29,6 +29,7 @@ class RecordedSide:
     content: dict[str, Any]
     attempt_id: str | None
     kept: bool
+    is_settled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,12 @@ class RegistryRows:
     conflicts: list[RecordedSide]
     quarantine: dict[str, tuple[str, str]]
     """Reason and message, by key of the delta."""
+    dropped: frozenset[str]
+    """Keys of deltas in quarantine that a person gave up."""
+    forgotten: frozenset[str]
+    """Attempts in the ledger whose rows were taken out."""
+    forgotten_inputs: list[tuple[str, str, int]]
+    """Id and key of datasets that such attempts made, and how often they were read."""
 
     def lost_datasets(self) -> list[RecordedSide]:
         """Return the datasets that lost a conflict and wait in ``merge_conflict``."""
@@ -108,6 +115,9 @@ def read_rows(cursor: Cursor, run: str) -> RegistryRows:
         },
         conflicts=_read_conflicts(cursor, run, ledger),
         quarantine=_by_id(cursor, statements.READ_QUARANTINED, run),
+        dropped=frozenset(_by_id(cursor, statements.READ_DROPPED, run)),
+        forgotten=frozenset(_by_id(cursor, statements.READ_FORGOTTEN, run)),
+        forgotten_inputs=cursor.execute(statements.READ_FORGOTTEN_INPUTS, (run,)).fetchall(),
     )
 
 

@@ -31,7 +31,7 @@ class ConflictNotFoundError(SettingsError, LookupError):
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedSide:
+class ShownSide:
     """One side of a conflict, whole."""
 
     content_checksum: str
@@ -51,12 +51,12 @@ class RecordedConflict:
     chosen: str | None
     """Content checksum of the side that a person chose."""
     by_policy: bool | None
-    sides: list[RecordedSide]
+    sides: list[ShownSide]
 
     @classmethod
     def of_row(cls, *row: Any) -> "RecordedConflict":
         """Return the conflict that a row of the statements is."""
-        return cls(*row[:-1], [RecordedSide(**side) for side in row[-1]])
+        return cls(*row[:-1], [ShownSide(**side) for side in row[-1]])
 
     @property
     def id(self) -> str:
@@ -233,7 +233,7 @@ def _read_one(cursor: Cursor, table_name: str, key: str) -> RecordedConflict:
     return RecordedConflict.of_row(*row)
 
 
-def _find_side(conflict: RecordedConflict, name: str) -> RecordedSide:
+def _find_side(conflict: RecordedConflict, name: str) -> ShownSide:
     found = [side for side in conflict.sides if any(_names(side, name))]
     if len(found) != 1:
         number = f"{len(found)} of them" if found else "none"
@@ -244,7 +244,7 @@ def _find_side(conflict: RecordedConflict, name: str) -> RecordedSide:
     return found[0]
 
 
-def _names(side: RecordedSide, name: str) -> Iterable[bool]:
+def _names(side: ShownSide, name: str) -> Iterable[bool]:
     for text in (side.attempt_id, side.content_checksum, side.content.get("checksum")):
         if text is not None:
             yield str(text).startswith(name) or str(text).removeprefix("sha256:").startswith(name)

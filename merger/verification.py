@@ -60,7 +60,7 @@ def verify_run(
     rows = registry.read_snapshot(lambda cursor: read_rows(cursor, run))
     by_attempt, strangers = list_deltas(store, run)
     report = VerifyReport(run, n_deltas=len(by_attempt), n_datasets=len(rows.datasets))
-    report.add(bad_delta(key, "wrong_key") for key in strangers)
+    report.add(bad_delta(key, "wrong_key", rows) for key in strangers)
     progress.start(len(by_attempt))
     expected = ExpectedRows()
     keys = by_attempt.values()
@@ -104,16 +104,18 @@ def _recorded(rows: RegistryRows, listed: Collection[str]) -> Iterator[Finding]:
     """What earlier merges recorded for a person to decide."""
     for side in rows.conflicts:
         yield Finding(
-            FindingKind.CONFLICT,
+            FindingKind.SETTLED if side.is_settled else FindingKind.CONFLICT,
             side.attempt_id,
             f"{side.table_name} {side.conflict_key}",
             "one content",
             f"{'kept' if side.kept else 'not kept'}: {canonical(side.content)}",
         )
     for key in sorted(rows.quarantine.keys() - set(listed)):
-        yield Finding(
-            FindingKind.QUARANTINED, None, key, "a good delta", ": ".join(rows.quarantine[key])
-        )
+        kind = FindingKind.DROPPED if key in rows.dropped else FindingKind.QUARANTINED
+        yield Finding(kind, None, key, "a good delta", ": ".join(rows.quarantine[key]))
+    for dataset_id, key, n_times in rows.forgotten_inputs:
+        read = f"read by {n_times} attempt{'s' * (n_times != 1)}"
+        yield Finding(FindingKind.INPUT_FORGOTTEN, dataset_id, key, None, read)
 
 
 def _notes(predicted: list[str], expected: ExpectedRows) -> Iterator[Finding]:

@@ -8,6 +8,18 @@ READ_LEDGER = """
 SELECT attempt_id::text, quantum_id::text, delta_checksum FROM merged_attempt WHERE run = %s
 """
 
+# Those of them that were forgotten.
+READ_FORGOTTEN = "SELECT attempt_id::text FROM merged_attempt WHERE run = %s AND forgotten"
+
+# Datasets that attempts of a RUN read, and that went when who made them was forgotten.
+READ_FORGOTTEN_INPUTS = """
+SELECT i.dataset_id::text, min(i.object_key), count(*)
+FROM merged_attempt l JOIN quantum_input i USING (attempt_id)
+JOIN merged_attempt f ON f.attempt_id = i.input_attempt_id AND f.forgotten
+WHERE l.run = %s AND NOT EXISTS (SELECT FROM dataset d WHERE d.dataset_id = i.dataset_id)
+GROUP BY 1 ORDER BY 1
+"""
+
 # Quanta of a RUN with the attempt that counts.
 READ_QUANTA = "SELECT quantum_id::text, status, attempt_id::text FROM quantum WHERE run = %s"
 
@@ -42,11 +54,17 @@ SELECT {DATASET_SIDE} FROM dataset d LEFT JOIN datastore_record r USING (dataset
 WHERE d.run = %s
 """
 
-# All sides of all conflicts.
+# All sides of all conflicts, and whether they are settled.
 READ_CONFLICTS = """
-SELECT table_name, conflict_key, content, attempt_id::text, kept FROM merge_conflict
-ORDER BY table_name, conflict_key, content_checksum
+SELECT c.table_name, c.conflict_key, c.content, c.attempt_id::text, c.kept, coalesce(
+    d.decision <> 'chosen' OR bool_or(c.content_checksum = d.content_checksum)
+        OVER (PARTITION BY c.table_name, c.conflict_key), false)
+FROM merge_conflict c LEFT JOIN conflict_decision d USING (table_name, conflict_key)
+ORDER BY c.table_name, c.conflict_key, c.content_checksum
 """
 
 # The quarantine of a RUN.
 READ_QUARANTINED = "SELECT delta_key, reason, message FROM quarantine WHERE run = %s"
+
+# What a person gave up of it.
+READ_DROPPED = "SELECT delta_key FROM quarantine WHERE run = %s AND dropped"
