@@ -100,6 +100,11 @@ class Pgbouncer:
         self._process.wait()
 
 
+def find_pgbouncer() -> str | None:
+    """The program, if it is installed."""
+    return shutil.which("pgbouncer", path=_PLACES)
+
+
 class MakePgbouncer(Protocol):
     """Starts a pooler before the server that a URL leads to; ended with the test."""
 
@@ -109,7 +114,7 @@ class MakePgbouncer(Protocol):
 @pytest.fixture
 def make_pgbouncer() -> Iterator[MakePgbouncer]:
     """Return a function that starts a pooler."""
-    program = shutil.which("pgbouncer", path=_PLACES)
+    program = find_pgbouncer()
     if program is None:
         pytest.skip("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
     started: list[Pgbouncer] = []

@@ -3,7 +3,6 @@
 
 import argparse
 import json
-import shutil
 import signal
 import sys
 import warnings
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from merger import schema
 from tests.chaos.trial import TEMPLATE, Settings, Trial, run_trial
+from tests.fix_pgbouncer import find_pgbouncer
 from tests.own_postgres import OwnPostgres, embedded_bin_dir
 
 _SETTINGS = """
@@ -90,7 +90,7 @@ def main() -> int:
     # The embedded PostgreSQL looks for a directory of the session, and does not need it.
     warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    pgbouncer = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    pgbouncer = find_pgbouncer()
     if arguments.pgbouncer and pgbouncer is None:
         print("pgbouncer is not installed (Debian: apt-get install pgbouncer)", file=sys.stderr)
         return 2
