@@ -18,8 +18,8 @@ from registry.errors import QuantumExecError
 from transfer_plugins.object_store import ObjectStore, open_store
 
 if TYPE_CHECKING:
-    from merger import reports
     from merger.central_registry import CentralRegistry
+    from merger.progress import Progress
 
 Report = Callable[[dict[str, object], Callable[[Console], None]], None]
 
@@ -47,11 +47,14 @@ def reported(as_json: bool) -> Iterator[Report]:
 
 
 @contextmanager
-def open_registry(database: str | None, config: Path | None) -> Iterator["CentralRegistry"]:
+def open_registry(
+    database: str | None, config: Path | None, on_wait: Callable[[str], None] | None = None
+) -> Iterator["CentralRegistry"]:
     """Give the central registry that options and configuration name; closed at the end."""
     from merger.central_registry import CentralRegistry
 
-    with CentralRegistry(database_address(database, read_config(config))) as registry:
+    address = database_address(database, read_config(config))
+    with CentralRegistry(address, on_wait=on_wait) as registry:
         yield registry
 
 
@@ -84,9 +87,9 @@ def open_datastore(
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator["reports.ProgressBar"]:
-    """Show a bar on stderr."""
-    from merger.reports import ProgressBar
+def progress_bar(title: str, *, quiet: bool = False) -> Iterator["Progress"]:
+    """Show progress on stderr: a bar on a terminal, else a line now and then."""
+    from merger.shown_progress import shown_progress
 
-    with ProgressBar(Console(stderr=True), title) as bar:
-        yield bar
+    with shown_progress(sys.stderr, title, quiet=quiet) as progress:
+        yield progress
