@@ -287,7 +287,12 @@ class Network:
 
     def set_mode(self, wires: list[Wire], mode: Mode) -> None:
         """Change what some wires do."""
-        self.call(lambda: [wire.set_mode(mode) for wire in wires] and None)
+
+        def setting() -> None:
+            for wire in wires:
+                wire.set_mode(mode)
+
+        self.call(setting)
 
     def arm(self, trap: Trap, wires: list[Wire]) -> None:
         """Set a trap on some wires, for the first connection that meets it."""

@@ -211,18 +211,18 @@ def _settled_by_a_newer_attempt(planner: Planner) -> None:
 
 def _dimension(planner: Planner) -> None:
     """Three attempts bring a record, two of them alike: the greatest text stays."""
-    key = {"dimension": "visit", "data_id": {"visit": planner.exposure()}}
+    data_id: dict[str, str | int] = {"visit": planner.exposure()}
     notes = [f"cloud {planner.rng.randrange(1000)}" for _ in range(2)]
     brought: dict[str, list[str]] = {}
     texts = [notes[0], notes[1] + "x", notes[0]]
     for number, note in zip(planner.numbers(3), texts, strict=True):
         quantum = planner.quantum("survey", planner.exposure())
-        record = DimensionRecord("visit", dict(key["data_id"]), {"note": note})  # type: ignore[call-overload]
+        record = DimensionRecord("visit", dict(data_id), {"note": note})
         delta = planner.make("survey", quantum, number, dimension_record=[record])
         brought.setdefault(note, []).append(planner.good(delta).attempt_id)
     planner.conflict(
         "dimension_record",
-        key,
+        {"dimension": "visit", "data_id": data_id},
         *(
             PlannedSide(min(ids), canonical({"note": note}), note == max(texts))
             for note, ids in brought.items()
@@ -271,10 +271,10 @@ def _unpredicted_output(planner: Planner) -> None:
     other = {
         row.dataset_id: derived_id("unpredicted", row.dataset_id) for row in delta.rows.dataset
     }
-    rows, records = (
-        [dataclasses.replace(row, dataset_id=other[row.dataset_id]) for row in rows]
-        for rows in (delta.rows.dataset, delta.rows.datastore_record)
-    )
+    rows = [dataclasses.replace(r, dataset_id=other[r.dataset_id]) for r in delta.rows.dataset]
+    records = [
+        dataclasses.replace(r, dataset_id=other[r.dataset_id]) for r in delta.rows.datastore_record
+    ]
     changed = dataclasses.replace(delta.rows, dataset=rows, datastore_record=records)
     delta = dataclasses.replace(delta, rows=changed)
     planner.bad(delta, write_delta(delta), "unpredicted_output")

@@ -20,7 +20,7 @@ import psycopg
 from merger.exit_codes import ExitCode
 from tests.chaos.bucket import BUCKET, BucketServer
 from tests.chaos.faults import Scene, Struck, plan_faults, strike
-from tests.chaos.mergers import Mergers, Slot, environment, processes_marked
+from tests.chaos.mergers import Mergers, Slot, environment, merge_options, processes_marked
 from tests.chaos.network import Network
 from tests.chaos.outcome import compare_dumps, compare_findings, compare_with_plan
 from tests.chaos.places import ROOT, S3_ENVIRONMENT, Datastore, link_files, write_files
@@ -32,6 +32,9 @@ from tests.own_postgres import OwnPostgres
 from transfer_plugins.object_store import open_store
 
 TEMPLATE = "registry_template"
+
+MERGED = (0, 10, 11, 12, 14)
+"""Exit codes of a merge that was not hindered."""
 
 _DONE_S = 180
 """Seconds within which the mergers have to be done once no fault happens any more."""
@@ -129,8 +132,14 @@ class Running:
     ) -> None:
         self.directory, self.server = directory, server
         self.rng = random.Random(f"running {seed}")
+        self.forgotten: list[str] = []
         self.survey = plan_survey(seed, settings.n_deltas)
         self.faults = plan_faults(seed, settings.n_faults, has_bucket=is_s3)
+        half = len(self.faults) // 2
+        # Somebody also works with the RUN meanwhile.
+        self.interventions = {half: self._archive} if seed % 3 else {}
+        if "--remerge" in merge_options() and seed % 3 != 1:
+            self.interventions[half + 1] = self._forget
         self.database = f"chaos_{seed}"
         self.files = directory / "datastore"
         write_files(self.files, self.survey.early())
@@ -167,7 +176,7 @@ class Running:
         trial.n_quarantined = len(survey.quarantine)
         began = time.monotonic()
         self.mergers.start()
-        self._trouble()
+        trial.problems += self._trouble()
         trial.problems += self._wait_until_done()
         trial.chaos_s = time.monotonic() - began
         n_hit = sum(one.is_hit for one in self.scene.struck)
@@ -176,12 +185,14 @@ class Running:
         trial.problems += self._left_over()
         trial.problems += self._compare()
 
-    def _trouble(self) -> None:
+    def _trouble(self) -> Iterator[str]:
         late = self.survey.late(self.rng)
         for number, fault in enumerate(self.faults):
             if self._is_hopeless():
                 return
             # What is left is shared out, so that there is something to merge at every fault.
+            if number in self.interventions:
+                yield from self.interventions[number]()
             n_now = len(late) // (len(self.faults) - number)
             self.datastore.put(late[:n_now])
             late = late[n_now:]
@@ -198,6 +209,32 @@ class Running:
         if n_merged < n_wanted:
             yield f"the mergers were not done: {n_merged} of {n_wanted} deltas"
         self.mergers.settle(60)
+
+    def _archive(self) -> Iterator[str]:
+        code, report = self._registry_merge("archive", None, self.datastore.uri)
+        if code not in (0, 11, 12):
+            yield f"archive: exit code {code}, {report}"
+
+    def _forget(self) -> Iterator[str]:
+        """Take out some quanta that are merged; they come back with the last merge only."""
+        found = rows(
+            self.address, "SELECT DISTINCT quantum_id::text FROM merged_attempt ORDER BY 1"
+        )
+        some = [q for (q,) in self.rng.sample(found, min(5, len(found)))]
+        chosen = [word for quantum_id in some for word in ("--quantum", quantum_id)]
+        code, report = self._registry_merge("forget", self.address, None, "--yes", *chosen)
+        statement = "SELECT attempt_id::text FROM merged_attempt WHERE forgotten ORDER BY 1"
+        self.forgotten = [attempt_id for (attempt_id,) in rows(self.address, statement)]
+        if code != 0 or len(self.forgotten) < len(some):
+            yield f"forget: exit code {code}, {self.forgotten} forgotten, {report}"
+
+    def _remerge(self) -> Iterator[str]:
+        statement = "SELECT attempt_id::text FROM attempt WHERE attempt_id = ANY(%s::uuid[])"
+        if back := rows(self.address, statement, self.forgotten):
+            yield f"forgotten, and merged again without being told to: {back}"
+        code, report = self._registry_merge("merge", self.address, self.datastore.uri, "--remerge")
+        if code not in MERGED or report.get("n_deltas_merged") != len(self.forgotten):
+            yield f"merge --remerge of {len(self.forgotten)}: exit code {code}, {report}"
 
     def _is_hopeless(self) -> bool:
         """Whether so much is wrong with the mergers that there is no use in going on."""
@@ -227,8 +264,10 @@ class Running:
         return [one for one in found if not (self.scene.is_pooled and one[1] == "idle")]
 
     def _compare(self) -> Iterator[str]:
+        if self.forgotten:
+            yield from self._remerge()
         code, report = self._registry_merge("merge", self.address, self.datastore.uri)
-        if code not in (0, 10, 11, 12, 14) or report.get("n_deltas_merged") != 0:
+        if code not in MERGED or report.get("n_deltas_merged") != 0:
             yield f"a merge when all is done: exit code {code}, {report}"
         yield from compare_with_plan(self.address, self.survey)
         code, report = self._registry_merge("verify", self.address, self.datastore.uri)
@@ -253,7 +292,7 @@ class Running:
             code, report = self._registry_merge(
                 "merge", address, f"file://{directory}", "--batch-size", batch_size
             )
-            if code not in (0, 10, 11, 12, 14):
+            if code not in MERGED:
                 yield f"{what}: exit code {code}, {report}"
         wanted = dump(address)
         self._keep(name.strip("_"), wanted)
@@ -263,13 +302,15 @@ class Running:
         (self.directory / f"{name}.json").write_text(json.dumps(dumped, indent=1))
 
     def _registry_merge(
-        self, command: str, address: str, uri: str, *words: str
+        self, command: str, address: str | None, uri: str | None, *words: str
     ) -> tuple[int, dict[str, object]]:
+        """Run a command past all proxies; returns its exit code and what it reports."""
+        named = [uri, RUN] if uri else [RUN]
         done = subprocess.run(
-            [sys.executable, "-m", "merger.cli", command, uri, RUN, "--json", *words],
+            [sys.executable, "-m", "merger.cli", command, *named, "--json", *words],
             env=os.environ
             | environment(self.directory, None)
-            | {"REGISTRY_MERGE_DATABASE": address}
+            | ({"REGISTRY_MERGE_DATABASE": address} if address else {})
             | self.datastore.environment,
             cwd=ROOT,
             capture_output=True,

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from merger.statements import COPY_LISTED
 from tests.chaos.faults import KINDS, plan_faults
 from tests.chaos.places import ROOT
 from tests.chaos.recipes import plan_survey
@@ -67,4 +66,3 @@ def test_survey_has_its_shares() -> None:
 def test_every_fault_is_planned_before_any_comes_again() -> None:
     planned = plan_faults(1, len(KINDS), has_bucket=True)
     assert {fault.kind for fault in planned} == set(KINDS)
-    assert "listed" in COPY_LISTED
