@@ -5,12 +5,19 @@
 sizes, ``--json`` for one object on one line, last, whose keys name ratio and unit. No test asserts
 on a time: machines differ, ratios of one run hardly.
 
-===========  ==================================================================================
-module       subject
-===========  ==================================================================================
-`quantum`    one no-op quantum through ``quantum-exec run``, against ``python -c pass``
-`graph`      a large graph made, checked and read in parts, against plain Parquet and YAML
-`merge`      deltas of a large run into PostgreSQL, against COPY of the same rows
-`report`     the command of a benchmark: its options, its table, its line of JSON
-===========  ==================================================================================
+=================  ============================================================================
+module             subject
+=================  ============================================================================
+`quantum`          one no-op quantum through ``quantum-exec run``, against ``python -c pass``
+`graph`            a large graph made, checked and read in parts, against plain Parquet and YAML
+`merge`            deltas of a large run into PostgreSQL, against COPY of the same rows
+`merge_workload`   the deltas of that run
+`merge_process`    ``registry-merge merge`` as a process: seconds, memory of all its processes
+`merge_insertion`  the same without reading
+`merge_peers`      COPY, SQLAlchemy with ON CONFLICT, row by row with savepoints
+`merge_growth`     merge time against the size of the registry, and its plot
+`postgres_server`  the embedded PostgreSQL
+`s3_server`        an S3 server that is not the bottleneck
+`report`           the command of a benchmark: its options, its table, its line of JSON
+=================  ============================================================================
 """

