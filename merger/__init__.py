@@ -23,8 +23,16 @@ module                 subject
 `database_address`     where the central registry is, and with which secret
 `db_auth`              passwords from LSST's db-auth
 `exit_codes`           what the exit code of a command says
+`doctor`               is this place fit for a merge?
+`check`                one thing that the doctor looked at
+`doctor_database`      what it looks at in the database
+`doctor_datastore`     what it looks at in the datastore
+`doctor_statements`    all SQL of the doctor
+`rights`               which rights a role needs that merges, and the SQL that gives them
 `failures`             which exit code an error gives, and what to do about it
-`reports`              tables for people, JSON for programs, the progress bar
+`reports`              what verify shows: lines for people, JSON for programs
+`merge_reports`        what merge shows at its end, and what is left for a person
+`dry_run`              what a merge would do
 `progress`             how far a merge or verify is, told to whoever shows it
 `shown_progress`       a bar for terminals, lines for logs
 `stopping`             SIGTERM and SIGINT: what is under way is finished first

@@ -52,6 +52,12 @@ class DatabaseAddress:
         """The address as libpq takes it, without secrets."""
         return make_conninfo("", **self._public)
 
+    @property
+    def dbname(self) -> str:
+        """Name of the database, as libpq finds it."""
+        resolved = resolve(self._public)
+        return resolved.get("dbname") or resolved.get("user", "")
+
     def __str__(self) -> str:
         return self.conninfo
 

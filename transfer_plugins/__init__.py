@@ -13,6 +13,7 @@ module                 subject
 `s3_object_store`      the same over S3, with boto3
 `checksums`            SHA-256 of files
 `concurrency`          many transfers at once
+`credential_source`    where boto3 found the credentials of a datastore
 `database_token`       RDS IAM tokens for the central registry: boto3 without an object
 `deltas`               the attempt of a quantum that counts, from a listing
 `stage_in`             inputs of a job into a sandbox; makes the attempt id and, before anything
