@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-pool lint format benchmarks clean
+.PHONY: help demo test test-pool chaos lint format benchmarks clean
 
 help:
 	@echo "make demo       a small survey of real pixels through the whole path, on this machine"
 	@echo "make test       all tests that need no HTCondor pool"
 	@echo "make test-pool  the tests on a personal HTCondor pool (condor_master on PATH)"
+	@echo "make chaos      mergers while everything around them fails, SEEDS=3 times, a minute each"
 	@echo "make lint       ruff, mypy, import rules"
 	@echo "make format     ruff format"
 	@echo "make benchmarks all benchmarks, about a minute each"
@@ -34,6 +35,10 @@ test: $(VENV)/test-installed
 
 test-pool: $(VENV)/test-installed
 	$(BIN)/python -m pytest -m pool tests/pool $(PYTEST_OPTIONS)
+
+SEEDS ?= 3
+chaos: $(VENV)/test-installed
+	$(BIN)/python -m tests.chaos --seeds $(SEEDS) $(CHAOS_OPTIONS)
 
 lint: $(VENV)/test-installed
 	$(BIN)/ruff check .
