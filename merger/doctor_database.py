@@ -144,7 +144,7 @@ def _connections(connection: Connection) -> Iterator[Check]:
 
 
 def _settings(connection: Connection) -> Iterator[Check]:
-    found = dict(connection.execute(statements.SETTINGS).fetchall())
+    found: dict[str, str] = dict(connection.execute(statements.SETTINGS).fetchall())
     locks = int(found["max_locks_per_transaction"])
     yield judged(
         "locks",
