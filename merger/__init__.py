@@ -60,6 +60,7 @@ module                 subject
 `reading_errors`       errors that cross between the two
 `frames`               and what carries everything across
 `delta_checks`         which deltas are good, and the reasons why others are not
+`plain_deltas`         a quick look, for the many that plainly are
 `quarantine`           bad deltas of a RUN, and how they leave the quarantine again
 `quarantine_statements`  all SQL of that
 `unfinished`           quanta without a success in the central registry, and why

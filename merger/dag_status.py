@@ -72,6 +72,10 @@ class DagStatus:
         return found
 
 
+NOTHING_KNOWN = DagStatus(False, np.zeros(0, "S16"), np.zeros(0, np.int8))
+"""A DAG whose file is not there yet: every quantum may still run."""
+
+
 def parse_dag_status(content: bytes) -> DagStatus | None:
     """Read the text of a node status file; None if it is cut or is something else."""
     dag_status, is_whole = -1, False

@@ -49,6 +49,11 @@ class PredictedIds:
         return places[places >= 0]
 
     @classmethod
+    def none(cls) -> "PredictedIds":
+        """No quanta."""
+        return cls(np.zeros(0, "S16"), np.zeros(0, np.int32), np.zeros(0, np.int32))
+
+    @classmethod
     def link(cls, quanta: PackedIds, parents: PackedIds, children: PackedIds) -> "PredictedIds":
         """Sort quanta and find the places of both ends of each edge.
 
@@ -58,20 +63,6 @@ class PredictedIds:
         above, below = find_ids(ordered, parents), find_ids(ordered, children)
         is_inside = above >= 0
         return cls(ordered, above[is_inside].astype(np.int32), below[is_inside].astype(np.int32))
-
-
-def graph_ids(store: ObjectStore, run: str) -> frozenset[str]:
-    """Return the ids of the graphs of a RUN by one listing; there may be none yet.
-
-    Raises
-    ------
-    transfer_plugins.object_store.TransferError
-    """
-    prefix = names.graph_prefix(run)
-    keys = (stored.key for stored in store.list_objects(prefix))
-    return frozenset(
-        key.removeprefix(prefix).removesuffix(".json") for key in keys if key.endswith(".json")
-    )
 
 
 def read_predicted_ids(store: ObjectStore, run: str, graphs: Collection[str]) -> PredictedIds:

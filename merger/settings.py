@@ -34,12 +34,22 @@ class ConfigFile:
     endpoint_url: str | None = None
     batch_size: int | None = None
     threads: int | None = None
+    connections: int | None = None
+    on_conflict: list[str] | None = None
+    """As --on-conflict has them: ``POLICY`` or ``TYPE=POLICY``; in the file also a single text."""
+    output_chain: str | None = None
     rds_iam: bool | None = None
     rds_region: str | None = None
 
 
-_KINDS: dict[str, type] = {"batch_size": int, "threads": int, "rds_iam": bool}
-_EXPECTED = {int: "a number of 1 or more", bool: "true or false", str: "text"}
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("batch_size", "threads", "connections"), int),
+    **{"rds_iam": bool, "on_conflict": list},
+}
+_EXPECTED = {
+    **{int: "a number of 1 or more", bool: "true or false", str: "text"},
+    list: "a text or a list of texts",
+}
 
 
 def read_config(path: Path | None) -> ConfigFile:
@@ -70,7 +80,11 @@ def read_config(path: Path | None) -> ConfigFile:
                 f"expected one of {sorted(kinds)}"
             )
         kind = kinds[key]
+        if kind is list and isinstance(value, str):
+            read[key] = value = [value]
         is_refused = kind is not bool and (value in (0, "") or str(value).startswith("-"))
+        if kind is list and isinstance(value, list):
+            is_refused = not value or not all(isinstance(text, str) for text in value)
         if type(value) is not kind or is_refused:
             raise SettingsError(
                 f"configuration file {str(path)!r}: {key}: expected {_EXPECTED[kind]}"

@@ -3,7 +3,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import LiteralString
 
 import numpy as np
 from psycopg import Cursor
@@ -71,7 +70,7 @@ def learn_waiting(
     """Mark quanta whose deltas this merge leaves alone: these keys, and what is forgotten."""
     found = [named[0] for named in map(names.parse_delta_key, left_alone) if named]
     attempts = listing.attempts[_of_open(known, predicted, listing)]
-    found += _read(registry, statements.READ_FORGOTTEN, attempts)
+    found += _read_forgotten(registry, attempts)
     known.is_waiting[:] = False
     known.is_waiting[predicted.places(pack_ids(found))] = True
 
@@ -88,7 +87,7 @@ def learn_pending(
     known.is_pending = np.zeros(len(predicted), bool)
     listed = listing.attempts[np.isin(listing.quanta, predicted.quanta[missing])]
     attempts = [named[1] for named in map(names.parse_delta_key, bad) if named]
-    settled = pack_ids([*attempts, *_read(registry, statements.READ_MERGED, listed)])
+    settled = np.concatenate([pack_ids(attempts), read_merged(registry, listed)])
     left = listing.only(listed).without(settled)
     known.is_pending[predicted.places(left.quanta)] = True
 
@@ -115,15 +114,39 @@ def _of_open(
     return np.isin(listing.quanta, predicted.quanta[is_open])
 
 
-def _read(registry: CentralRegistry, statement: LiteralString, ids: PackedIds) -> list[str]:
+def _read_forgotten(registry: CentralRegistry, attempts: PackedIds) -> list[str]:
     def ask(cursor: Cursor) -> list[str]:
         return [
             found
-            for asked in _parts(ids)
-            for (found,) in cursor.execute(statement, (_array(asked),)).fetchall()
+            for asked in _parts(attempts)
+            for (found,) in cursor.execute(statements.READ_FORGOTTEN, (_array(asked),)).fetchall()
         ]
 
-    return registry.read_snapshot(ask) if len(ids) else []
+    return registry.read_snapshot(ask) if len(attempts) else []
+
+
+def read_merged(
+    registry: CentralRegistry, attempts: PackedIds, *, but_forgotten: bool = False
+) -> PackedIds:
+    """Return those of some attempts that the ledger has; needs no right but to read.
+
+    Parameters
+    ----------
+    but_forgotten
+        Leave out those that were taken out again.
+    """
+
+    def ask(cursor: Cursor) -> list[PackedIds]:
+        merged = []
+        for asked in _parts(attempts):
+            rows = cursor.execute(statements.READ_MERGED, (_array(asked),)).fetchall()
+            merged.append(
+                pack_ids([a for a, forgotten in rows if not (forgotten and but_forgotten)])
+            )
+        return merged
+
+    # Without a listing the schema is checked all the same.
+    return np.concatenate([np.zeros(0, "S16"), *registry.read_snapshot(ask)])
 
 
 def _parts(ids: PackedIds) -> Iterator[PackedIds]:

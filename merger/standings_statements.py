@@ -21,7 +21,7 @@ READ_FORGOTTEN = """
 SELECT quantum_id::text FROM merged_attempt WHERE attempt_id = ANY(%s::uuid[]) AND forgotten
 """
 
-# Which of these attempts have been merged, or taken out again?
+# Which of these attempts have been merged, and which were taken out again?
 READ_MERGED = """
-SELECT attempt_id::text FROM merged_attempt WHERE attempt_id = ANY(%s::uuid[])
+SELECT attempt_id::text, forgotten FROM merged_attempt WHERE attempt_id = ANY(%s::uuid[])
 """

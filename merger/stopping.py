@@ -4,6 +4,7 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
 
@@ -12,6 +13,11 @@ _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 class StopRequest:
     """Takes note of the first signal while it is entered; afterwards all is as before.
+
+    Parameters
+    ----------
+    on_stop
+        Called once, in a thread of its own, when a signal came.
 
     Attributes
     ----------
@@ -22,8 +28,9 @@ class StopRequest:
         it interrupts, but by a thread that it wakes through a pipe.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_stop: Callable[[], None] = lambda: None) -> None:
         self.received: int | None = None
+        self.on_stop = on_stop
         self.event = threading.Event()
         self._old: dict[int, object] = {}
         self._awake, self._waker = -1, -1
@@ -70,6 +77,7 @@ class StopRequest:
     def _wait_for_signal(self) -> None:
         if os.read(self._awake, 1):
             self.event.set()
+            self.on_stop()
 
     def wait(self, seconds: float) -> bool:
         """Wait until a signal comes or time is up; returns whether one has come."""
