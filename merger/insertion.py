@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One batch of deltas in one transaction: claim, insert, and nothing half."""
+"""One batch of deltas into the registry: the way it goes, and who in it is to blame."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import psycopg
-import pyarrow as pa
 from psycopg import Cursor
 
-from merger import statements
+from merger import lease_statements
+from merger.careful_way import CarefulBatch, RowsRefusedError, insert_alone, quantum_elsewhere
 from merger.central_registry import CentralRegistry, describe
-from merger.collation import collate
 from merger.conflict_policy import DEFER_ALL, ConflictPolicies
 from merger.conflict_records import ConflictsRefusedError, NeedsCareError, Refusal
-from merger.copy_format import CopyRows
-from merger.dataset_conflicts import settle_datasets, sides_of
 from merger.delta_checks import BadDelta, GoodDelta, Reason
-from merger.dimension_conflicts import insert_dimensions
+from merger.graph_rows import GraphRows
+from merger.leases import give_back
+from merger.merge_counts import MergeCounts
+from merger.plain_way import AttemptsMergedError, insert_plain, insert_sifted
 from merger.predictions import Predictions
-from registry.attempt import AttemptStatus
-from registry.delta import Delta
+from merger.prepared import DeltaReader
+from merger.prepared_batch import PreparedBatch
+
+T = TypeVar("T")
 
 _REFUSALS = (
     psycopg.DataError,
@@ -28,252 +31,222 @@ _REFUSALS = (
     psycopg.errors.StatementTooComplex,
 )
 
+_SIFTED_AGAIN = 3
+"""Times that other mergers may bring something in the middle of it."""
 
-class RowsRefusedError(Exception):
-    """Some delta of a batch cannot be inserted; if the batch has one only, it is known which."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Deltas in the order of their attempt ids, and their rows ready for COPY by table."""
-
-    deltas: list[GoodDelta]
-    rows: dict[str, CopyRows]
-    outranked: frozenset[str] = frozenset()
+_FEW = 8
+"""As many are tried one by one, when some of them is refused."""
 
 
 @dataclass(slots=True)
-class MergeCounts:
-    """What was merged; datasets are those of attempts that count."""
+class Inserted:
+    """What was merged of a batch, and what could not be."""
 
-    n_deltas: int = 0
-    n_datasets: int = 0
-    n_conflicts: int = 0
-    n_settled: int = 0
-    """Conflicts that a policy or an earlier decision settled."""
-
-    def add(self, other: "MergeCounts") -> None:
-        """Add the counts of another batch."""
-        self.n_deltas += other.n_deltas
-        self.n_datasets += other.n_datasets
-        self.n_conflicts += other.n_conflicts
-        self.n_settled += other.n_settled
+    counts: MergeCounts = field(default_factory=MergeCounts)
+    bad: list[BadDelta] = field(default_factory=list)
+    """Deltas that PostgreSQL refused."""
+    refused: list[Refusal] = field(default_factory=list)
+    """Attempts left unmerged by policy ``fail``."""
 
 
-def make_batch(deltas: Iterable[GoodDelta], outranked: Collection[str] = frozenset()) -> Batch:
-    """Collate and encode deltas.
+class Insertion:
+    """Inserts batches of one RUN through one connection, each in one transaction if all is well.
+
+    A batch goes the plain way; if it meets something, sifted. After a batch of which anything
+    was left out so do the following ones, until one is clean: conflicts seldom come alone, and a
+    batch that is tried twice costs twice. What was left out goes the careful way at once.
+    """
+
+    def __init__(
+        self,
+        registry: CentralRegistry,
+        reader: DeltaReader,
+        predictions: Predictions,
+        graph_rows: GraphRows,
+        policies: ConflictPolicies = DEFER_ALL,
+    ) -> None:
+        self._registry = registry
+        self._reader = reader
+        self._predictions = predictions
+        self._graph_rows = graph_rows
+        self._policies = policies
+        self._sifts = False
+        self._stages_quanta = False
+
+    def insert(self, batch: PreparedBatch, lease_id: str | None = None) -> Inserted:
+        """Insert deltas; those that PostgreSQL refuses are found by halving.
+
+        Parameters
+        ----------
+        lease_id
+            Is given back with the rows.
+
+        Raises
+        ------
+        merger.central_registry.CentralRegistryError
+        transfer_plugins.object_store.TransferError
+            If deltas have to be read again, and cannot be.
+        """
+        done = Inserted()
+        with done.counts.timed("insert"):
+            leases = [lease_id] if lease_id else []
+            if batch.keys:
+                self._graph_rows.ensure(self._registry)
+                self._insert_or_split(batch, done, leases)
+            if leases:
+                self._registry.transact(lambda cursor: give_back(cursor, leases))
+        return done
+
+    def _insert_or_split(self, batch: PreparedBatch, done: Inserted, leases: list[str]) -> None:
+        if batch.rows is None:
+            self._insert_read_again(self._load(batch.keys), done)
+            return
+        try:
+            self._insert(batch, done, leases)
+        except RowsRefusedError as error:
+            self._split(self._load(batch.keys), error, done)
+
+    def _insert_read_again(self, deltas: list[GoodDelta], done: Inserted) -> None:
+        try:
+            self._insert(_prepared(deltas), done, [])
+        except RowsRefusedError as error:
+            self._split(deltas, error, done)
+
+    def _split(self, deltas: list[GoodDelta], error: RowsRefusedError, done: Inserted) -> None:
+        """Insert the parts of a batch that was refused as a whole."""
+        if len(deltas) == 1:
+            done.bad.append(_bad(deltas[0].key, error.reason, str(error)))
+            return
+        for part in _parts(deltas):
+            self._insert_read_again(part, done)
+
+    def _insert(self, batch: PreparedBatch, done: Inserted, leases: list[str]) -> None:
+        """Insert a batch as a whole, but for what goes the careful way.
+
+        Raises
+        ------
+        RowsRefusedError
+            If nothing of it was inserted.
+        """
+        n_sifted = 0
+        while batch.keys:
+            try:
+                if self._sifts:
+                    self._finish_sifted(batch, done)
+                else:
+                    self._insert_plain(batch, done, leases)
+                return
+            except AttemptsMergedError:
+                batch = self._without_merged(batch)
+            except NeedsCareError:
+                n_sifted += self._sifts
+                self._sifts = True
+                if n_sifted == _SIFTED_AGAIN:
+                    return self._insert_alone(self._load(batch.keys), done)
+
+    def _insert_plain(self, batch: PreparedBatch, done: Inserted, leases: list[str]) -> None:
+        run, stage_quanta = self._predictions.run, self._stages_quanta
+
+        def insert(cursor: Cursor) -> MergeCounts:
+            counts = insert_plain(cursor, batch, run, stage_quanta=stage_quanta)
+            give_back(cursor, leases)
+            return counts
+
+        counts = self._transact(insert)
+        leases.clear()
+        done.counts.add(counts)
+
+    def _finish_sifted(self, batch: PreparedBatch, done: Inserted) -> None:
+        run = self._predictions.run
+        sifted = self._transact(lambda cursor: insert_sifted(cursor, batch, run))
+        done.counts.add(sifted.counts)
+        self._sifts = bool(sifted.deferred)
+        keys = dict(zip(batch.attempt_ids, batch.keys, strict=True))
+        for attempt_id, (quantum_id, found_run) in sifted.elsewhere.items():
+            message = quantum_elsewhere(quantum_id, run, found_run)
+            done.bad.append(_bad(keys[attempt_id], Reason.QUANTUM_OF_OTHER_RUN, message))
+        if sifted.deferred:
+            self._insert_alone(self._load([keys[a] for a in sifted.deferred]), done)
+
+    def _insert_alone(self, deltas: list[GoodDelta], done: Inserted) -> None:
+        """Insert deltas on the careful way; those that cannot be are found."""
+        if not deltas:
+            return
+        try:
+            batch = CarefulBatch.of(deltas)
+            with done.counts.timed("careful"):
+                counts = self._transact(
+                    lambda cursor: insert_alone(cursor, batch, self._predictions, self._policies),
+                    alone=True,
+                )
+            done.counts.add(counts)
+        except ConflictsRefusedError as error:
+            done.refused += error.refusals
+            refused = {refusal.attempt_id for refusal in error.refusals}
+            self._insert_alone([d for d in deltas if d.delta.attempt_id not in refused], done)
+        except RowsRefusedError as error:
+            if len(deltas) == 1:
+                done.bad.append(_bad(deltas[0].key, error.reason, str(error)))
+                return
+            for part in _parts(deltas):
+                self._insert_alone(part, done)
+
+    def _without_merged(self, batch: PreparedBatch) -> PreparedBatch:
+        """Prepare again what another merger has not merged meanwhile."""
+
+        def read(cursor: Cursor) -> set[str]:
+            cursor.execute(lease_statements.READ_MERGED, (batch.attempt_ids,))
+            return {attempt_id for (attempt_id,) in cursor.fetchall()}
+
+        merged = self._registry.transact(read)
+        pairs = zip(batch.keys, batch.attempt_ids, strict=True)
+        rest = [key for key, attempt_id in pairs if attempt_id not in merged]
+        return _prepared(self._load(rest))
+
+    def _load(self, keys: Sequence[str]) -> list[GoodDelta]:
+        return self._reader.load(keys) if keys else []
+
+    def _transact(self, work: Callable[[Cursor], T], *, alone: bool = False) -> T:
+        """Run a transaction that inserts rows.
+
+        Raises
+        ------
+        RowsRefusedError
+            If PostgreSQL does not take the rows.
+        """
+        try:
+            try:
+                return self._registry.transact(work, alone=alone)
+            except psycopg.errors.ForeignKeyViolation:
+                # The RUN may have been forgotten since its rows were ensured.
+                self._graph_rows.ensure(self._registry, again=True)
+                return self._registry.transact(work, alone=alone)
+        except _REFUSALS as error:
+            message = f"PostgreSQL refuses its rows: {describe(error)} ({error.sqlstate})"
+            raise RowsRefusedError(Reason.REFUSED_BY_DATABASE, message) from error
+
+
+def _prepared(deltas: list[GoodDelta]) -> PreparedBatch:
+    """Encode deltas that were read again.
 
     Raises
     ------
     RowsRefusedError
         If a value does not fit its column.
     """
-    ordered = sorted(deltas, key=lambda good: good.delta.attempt_id)
-    try:
-        tables = collate(ordered, outranked)
-        rows = {name: CopyRows.encode(table) for name, table in tables.items()}
-    except (ValueError, OverflowError, pa.ArrowException) as error:
-        raise RowsRefusedError(Reason.REFUSED_BY_DATABASE, str(error)) from error
-    return Batch(ordered, rows, frozenset(outranked))
+    batch = CarefulBatch.of(deltas)
+    keys = [good.key for good in batch.deltas]
+    attempt_ids = [good.delta.attempt_id for good in batch.deltas]
+    return PreparedBatch(keys, attempt_ids, batch.rows, [], [], len(keys))
 
 
-class Insertion:
-    """Inserts batches of one RUN, each in one transaction.
-
-    After the first batch that needed care all go the careful way: conflicts seldom come alone,
-    and a batch that is tried twice costs twice.
-    """
-
-    def __init__(
-        self,
-        registry: CentralRegistry,
-        predictions: Predictions,
-        policies: ConflictPolicies = DEFER_ALL,
-    ) -> None:
-        self._registry = registry
-        self._predictions = predictions
-        self._policies = policies
-        self._careful = False
-
-    def insert(self, deltas: list[GoodDelta], batch: Batch | None = None) -> "Inserted":
-        """Insert deltas; those that PostgreSQL refuses are found by halving.
-
-        Parameters
-        ----------
-        batch
-            The same deltas, if they are encoded already.
-        """
-        try:
-            counts = self._insert_whole(batch or make_batch(deltas))
-            return Inserted(counts, [])
-        except ConflictsRefusedError as error:
-            return self._insert_rest(deltas, error.refusals)
-        except RowsRefusedError as error:
-            if len(deltas) == 1:
-                message = f"delta {deltas[0].key!r}: {error}"
-                return Inserted(MergeCounts(), [BadDelta(deltas[0].key, error.reason, message)])
-        middle = len(deltas) // 2
-        first, second = self.insert(deltas[:middle]), self.insert(deltas[middle:])
-        first.counts.add(second.counts)
-        return Inserted(first.counts, first.bad + second.bad, first.refused + second.refused)
-
-    def _insert_rest(self, deltas: list[GoodDelta], refused: list[Refusal]) -> "Inserted":
-        """Insert what remains when the attempts are left out that policy ``fail`` refuses."""
-        attempt_ids = {refusal.attempt_id for refusal in refused}
-        inserted = self.insert([d for d in deltas if d.delta.attempt_id not in attempt_ids])
-        return Inserted(inserted.counts, inserted.bad, refused + inserted.refused)
-
-    def _insert_whole(self, batch: Batch) -> MergeCounts:
-        try:
-            if not self._careful:
-                try:
-                    return self._registry.transact(lambda cursor: self._plain(cursor, batch))
-                except NeedsCareError:
-                    self._careful = True
-            return self._registry.transact(lambda cursor: self._alone(cursor, batch), alone=True)
-        except _REFUSALS as error:
-            message = f"PostgreSQL refuses its rows: {describe(error)} ({error.sqlstate})"
-            raise RowsRefusedError(Reason.REFUSED_BY_DATABASE, message) from error
-
-    def _plain(self, cursor: Cursor, batch: Batch) -> MergeCounts:
-        """Insert a batch that meets nothing of other attempts.
-
-        Raises
-        ------
-        NeedsCareError
-            If it does.
-        """
-        batch, retired = self._begin(cursor, batch)
-        if retired:
-            raise NeedsCareError
-        insert_dimensions(cursor, batch.rows["dimension_source"], careful=False)
-        datasets = batch.rows["dataset"]
-        if _touches_conflict(cursor, datasets):
-            raise NeedsCareError
-        try:
-            # Straight into the table: staging first costs half as much again, and a key that is
-            # taken ends the plain way whichever way it is found.
-            datasets.copy_into(cursor, "dataset")
-        except psycopg.errors.UniqueViolation as error:
-            raise NeedsCareError from error
-        batch.rows["datastore_record"].copy_into(cursor, "datastore_record")
-        return MergeCounts(len(batch.deltas), datasets.n_rows)
-
-    def _alone(self, cursor: Cursor, batch: Batch) -> MergeCounts:
-        """Insert a batch, settling what it has to do with rows of other attempts."""
-        batch, retired = self._begin(cursor, batch)
-        dimensions = batch.rows["dimension_source"]
-        conflicts = insert_dimensions(cursor, dimensions, careful=True, policies=self._policies)
-        cursor.execute(statements.SUPERSEDE, (list(retired),))
-        contended = _insert_uncontended(cursor, batch)
-        brought = [side for side in sides_of(_counting(batch)) if side.dataset_id in contended]
-        if brought or retired:
-            made = self._predictions.outputs_of(retired.values())
-            conflicts.add(settle_datasets(cursor, brought, retired.keys(), made, self._policies))
-        n_datasets = batch.rows["dataset"].n_rows
-        return MergeCounts(len(batch.deltas), n_datasets, conflicts.n_open, conflicts.n_settled)
-
-    def _begin(self, cursor: Cursor, batch: Batch) -> tuple[Batch, dict[str, str]]:
-        """Claim deltas and insert what only they can bring.
-
-        Returns
-        -------
-        batch, retired
-            The deltas that are ours to merge; attempts that counted and no longer do, each with
-            its quantum.
-        """
-        cursor.execute(statements.STAGE_BATCH)
-        batch = _claim(cursor, batch)
-        self._release(cursor, batch)
-        quanta = batch.rows["quantum"]
-        quanta.copy_into(cursor, "staged_quantum")
-        retired: dict[str, str] = {}
-        if cursor.execute(statements.INSERT_QUANTA).rowcount < quanta.n_rows:
-            batch, retired = self._meet_quanta(cursor, batch)
-        for table in ("attempt", "quantum_input", "metric"):
-            batch.rows[table].copy_into(cursor, table)
-        return batch, retired
-
-    def _release(self, cursor: Cursor, batch: Batch) -> None:
-        """Let deltas that became good leave the quarantine."""
-        cursor.execute(statements.READ_QUARANTINE, (self._predictions.run,))
-        if quarantined := {key for (key,) in cursor.fetchall()}:
-            merged = quarantined.intersection(good.key for good in batch.deltas)
-            cursor.execute(statements.DELETE_QUARANTINE, (list(merged),))
-
-    def _meet_quanta(self, cursor: Cursor, batch: Batch) -> tuple[Batch, dict[str, str]]:
-        """Compare the batch with the attempts that count so far of quanta that were there."""
-        successes: dict[str, list[str]] = {}
-        for good in batch.deltas:
-            if good.delta.status is AttemptStatus.SUCCESSFUL:
-                successes.setdefault(good.delta.quantum_id, []).append(good.delta.attempt_id)
-        outranked: set[str] = set()
-        retired: dict[str, str] = {}
-        cursor.execute(statements.LOCK_QUANTA)
-        for quantum_id, run, status, attempt_id in cursor.fetchall():
-            if run != self._predictions.run:
-                raise RowsRefusedError(
-                    Reason.QUANTUM_OF_OTHER_RUN,
-                    f"expected quantum {quantum_id!r} in RUN {self._predictions.run!r}, "
-                    f"found it in RUN {run!r}",
-                )
-            if status == AttemptStatus.SUCCESSFUL and quantum_id in successes:
-                outranked.update(a for a in successes[quantum_id] if a < attempt_id)
-                if max(successes[quantum_id]) > attempt_id:
-                    retired[attempt_id] = quantum_id
-        cursor.execute(statements.RAISE_QUANTA)
-        return (make_batch(batch.deltas, outranked) if outranked else batch), retired
+def _bad(key: str, reason: Reason, message: str) -> BadDelta:
+    return BadDelta(key, reason, f"delta {key!r}: {message}")
 
 
-@dataclass(frozen=True, slots=True)
-class Inserted:
-    """What was merged of a batch, and the deltas that PostgreSQL refused."""
-
-    counts: MergeCounts
-    bad: list[BadDelta]
-    refused: list[Refusal] = field(default_factory=list)
-    """Attempts left unmerged by policy ``fail``."""
-
-
-def _touches_conflict(cursor: Cursor, datasets: CopyRows) -> bool:
-    """Tell whether a dataset claims a key that a recorded conflict is about."""
-    if (False,) == cursor.execute(statements.HAS_DATASET_CONFLICTS).fetchone():
-        return False
-    cursor.execute(statements.STAGE_DATASETS)
-    datasets.copy_into(cursor, "staged_dataset")
-    return (True,) == cursor.execute(statements.TOUCHES_DATASET_CONFLICT).fetchone()
-
-
-def _insert_uncontended(cursor: Cursor, batch: Batch) -> set[str]:
-    """Insert the datasets that have nothing to do with any other; returns the ids of the rest."""
-    cursor.execute(statements.STAGE_DATASETS)
-    batch.rows["dataset"].copy_into(cursor, "staged_dataset")
-    batch.rows["datastore_record"].copy_into(cursor, "staged_record")
-    cursor.execute(statements.ANALYZE_DATASETS)
-    cursor.execute(statements.READ_CONTENDED_DATASETS)
-    contended = {dataset_id for (dataset_id,) in cursor.fetchall()}
-    cursor.execute(statements.INSERT_DATASETS, (list(contended),))
-    cursor.execute(statements.INSERT_DATASTORE_RECORDS, (list(contended),))
-    return contended
-
-
-def _claim(cursor: Cursor, batch: Batch) -> Batch:
-    """Insert ledger rows and keep the deltas whose rows are ours."""
-    batch.rows["merged_attempt"].copy_into(cursor, "staged_ledger")
-    claimed = {attempt_id for (attempt_id,) in cursor.execute(statements.CLAIM).fetchall()}
-    if len(claimed) == len(batch.deltas):
-        return batch
-    return make_batch(good for good in batch.deltas if good.delta.attempt_id in claimed)
-
-
-def _counting(batch: Batch) -> list[Delta]:
-    """The deltas whose datasets are to be in the registry, as `collate` chooses them."""
-    best: dict[str, Delta] = {}
-    for good in batch.deltas:
-        if good.delta.status is AttemptStatus.SUCCESSFUL:
-            best[good.delta.quantum_id] = good.delta
-    return [delta for delta in best.values() if delta.attempt_id not in batch.outranked]
+def _parts(deltas: list[GoodDelta]) -> Iterator[list[GoodDelta]]:
+    """Give two halves, or single deltas if there are few."""
+    n_deltas = len(deltas)
+    size = (n_deltas + 1) // 2 if n_deltas > _FEW else 1
+    for start in range(0, n_deltas, size):
+        yield deltas[start : start + size]

@@ -1,29 +1,59 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The whole act of merging a RUN: discover, read ahead, insert, quarantine."""
+"""The whole act of merging a RUN: discover, lease, read ahead, insert, quarantine."""
 
+import threading
 import time
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from types import TracebackType
 
-from psycopg import Cursor
-
-from merger import statements
+from merger import lease_statements
+from merger.archived_deltas import with_archives
 from merger.central_registry import CentralRegistry
-from merger.collation import dimension_table
-from merger.collection_chains import ensure_run
 from merger.conflict_policy import DEFER_ALL, ConflictPolicies
-from merger.conflict_records import ConflictCounts, NeedsCareError, Refusal
-from merger.copy_format import CopyRows
-from merger.dataset_types import ensure_dataset_type
+from merger.conflict_records import Refusal
 from merger.delta_checks import BadDelta, Reason
-from merger.delta_reading import ReadDeltas, list_deltas, one_ahead, read_batches
-from merger.dimension_conflicts import insert_dimensions
+from merger.delta_listing import DeltaListing, list_deltas
 from merger.exit_codes import ExitCode
-from merger.insertion import Batch, Insertion, MergeCounts, RowsRefusedError, make_batch
-from merger.predictions import PredictedGraph, read_predictions
+from merger.graph_rows import GraphRows
+from merger.insertion import Insertion
+from merger.leases import DEFAULT_LEASE_S, Leases, read_unmerged
+from merger.merge_counts import MergeCounts
+from merger.predictions import Predictions, read_predictions
+from merger.prepared import DeltaReader
 from merger.progress import Progress
-from merger.quarantine import read_quarantine, renew_quarantine
+from merger.quarantine import attempts_of, list_quarantine, renew_quarantine
 from merger.settings import DEFAULT_BATCH_SIZE
+from merger.writers import Shared, Writer, Written
+from registry import names
 from transfer_plugins.object_store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class MergeOptions:
+    """How to merge.
+
+    Attributes
+    ----------
+    batch_size
+        Deltas in one transaction.
+    threads
+        Deltas read at once; chosen by the kind of datastore if not given.
+    connections
+        Connections to the database that insert at the same time.
+    lease_s
+        Seconds for which a merger keeps deltas to itself; renewed while it works on them.
+    policies
+        What to do about conflicts.
+    """
+
+    batch_size: int = DEFAULT_BATCH_SIZE
+    threads: int | None = None
+    connections: int = 1
+    lease_s: float = DEFAULT_LEASE_S
+    policies: ConflictPolicies = DEFER_ALL
 
 
 @dataclass(slots=True)
@@ -33,11 +63,17 @@ class MergeReport:
     run: str
     n_listed: int = 0
     n_merged_before: int = 0
+    n_merged_by_others: int = 0
+    """Deltas that another merger merged while this one ran."""
+    n_leases_taken_over: int = 0
+    """Leases that other mergers had let expire."""
     counts: MergeCounts = field(default_factory=MergeCounts)
     quarantined: list[BadDelta] = field(default_factory=list)
     newer: list[str] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     """Attempts left unmerged by policy ``fail``."""
+    is_complete: bool = True
+    """Not stopped before all that was listed had been taken up."""
     wall_s: float = 0.0
 
     @property
@@ -59,21 +95,23 @@ def merge_run(
     *,
     batch_size: int = DEFAULT_BATCH_SIZE,
     threads: int | None = None,
+    connections: int = 1,
+    lease_s: float = DEFAULT_LEASE_S,
     policies: ConflictPolicies | None = None,
+    remerge: bool = False,
     progress: Progress | None = None,
 ) -> MergeReport:
     """Merge every delta of a RUN that the ledger lacks.
 
-    May be repeated, killed, or run several times at once: the registry ends up the same.
+    May be repeated, killed, or run several times at once: the registry ends up the same. Deltas
+    that another merger has leased are waited for, and taken over if it is gone.
 
     Parameters
     ----------
-    batch_size
-        Deltas in one transaction.
-    threads
-        Deltas read at once; chosen by the kind of datastore if not given.
-    policies
-        What to do about conflicts; a person is asked about all if not given.
+    batch_size, threads, connections, lease_s, policies
+        As in `MergeOptions`.
+    remerge
+        Merge attempts again that were forgotten.
 
     Raises
     ------
@@ -81,92 +119,180 @@ def merge_run(
         If the RUN has no graph record, the datastore or the registry cannot be used, or a
         dataset type is defined otherwise. What was merged before stays merged.
     """
-    progress = progress or Progress()
-    began = time.monotonic()
-    predictions = read_predictions(store, run)
-    policies = policies or DEFER_ALL
-    conflicts = ConflictCounts()
-    for graph in predictions.graphs.values():
-        conflicts.add(_ensure_graph(registry, graph, policies.without_fail()))
-    before = read_quarantine(registry, run)
-    by_attempt, strangers = list_deltas(store, run)
-    unmerged = _read_unmerged(registry, by_attempt)
-    report = MergeReport(run, len(by_attempt) + len(strangers), len(by_attempt) - len(unmerged))
-    report.counts.n_conflicts, report.counts.n_settled = conflicts.n_open, conflicts.n_settled
-    report.quarantined += map(_stranger, strangers)
-    progress.start(len(unmerged))
-    insertion = Insertion(registry, predictions, policies)
-    keys = [by_attempt[attempt_id] for attempt_id in unmerged]
-    batches = read_batches(store, keys, predictions, batch_size=batch_size, threads=threads)
-    for prepared in one_ahead(map(_Prepared.make, batches)):
-        inserted = insertion.insert(prepared.read.good, prepared.batch)
-        report.counts.add(inserted.counts)
-        report.quarantined += prepared.read.bad + inserted.bad
-        report.newer += prepared.read.newer
-        report.refused += inserted.refused
-        progress.advance(prepared.read.n_keys)
-    renew_quarantine(registry, run, before, report.quarantined)
-    report.wall_s = time.monotonic() - began
-    return report
+    options = MergeOptions(batch_size, threads, connections, lease_s, policies or DEFER_ALL)
+    with RunMerge(registry, store, run, options, progress) as merge:
+        if remerge:
+            merge.remember_forgotten()
+        return merge.merge_pass()
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A batch as the reading thread leaves it: checked, collated, encoded."""
+class RunMerge:
+    """A merge of one RUN, in one pass or in several while its graph runs.
 
-    read: ReadDeltas
-    batch: Batch | None
+    Each pass is the whole listing minus the ledger: no time and no id of a delta tells that all
+    those before it are there.
 
-    @classmethod
-    def make(cls, read: ReadDeltas) -> "_Prepared":
-        try:
-            return cls(read, make_batch(read.good))
-        except RowsRefusedError:
-            # The insertion finds out which delta it is.
-            return cls(read, None)
-
-
-def _ensure_graph(
-    registry: CentralRegistry, graph: PredictedGraph, policies: ConflictPolicies
-) -> ConflictCounts:
-    """Ensure what the rows of deltas refer to, and the graph's own dimension records.
-
-    Returns
-    -------
-    ConflictCounts
-        Conflicts that were not recorded before.
+    Parameters
+    ----------
+    registry
+        Its connection is one of ``options.connections``; the others are closed at the end.
     """
 
-    def ensure(cursor: Cursor, *, careful: bool) -> ConflictCounts:
-        ensure_run(cursor, graph.record.run)
-        for dataset_type in sorted(graph.record.dataset_types, key=lambda t: t.name):
-            ensure_dataset_type(cursor, dataset_type, f"graph {graph.record.graph_id!r}")
-        # The graph's id tells that these records stay when attempts are forgotten.
-        graph_id = graph.record.graph_id
-        brought = [(record, graph_id) for record in graph.record.dimension_records]
-        rows = CopyRows.encode(dimension_table(brought))
-        return insert_dimensions(cursor, rows, careful=careful, policies=policies)
+    def __init__(
+        self,
+        registry: CentralRegistry,
+        store: ObjectStore,
+        run: str,
+        options: MergeOptions | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        names.check_run(run)
+        self.run = run
+        self._options = options or MergeOptions()
+        self._progress = progress or Progress()
+        self._store = with_archives(store, run)
+        self._registries = [registry]
+        self._open = ExitStack()
+        self._stop = threading.Event()
+        self._is_told_to_stop = False
+        self._predictions: Predictions | None = None
+        self._reader: DeltaReader | None = None
+        self.listing: DeltaListing | None = None
+        """What the last pass listed."""
 
-    try:
-        return registry.transact(lambda cursor: ensure(cursor, careful=False))
-    except NeedsCareError:
-        return registry.transact(lambda cursor: ensure(cursor, careful=True), alone=True)
+    def __enter__(self) -> "RunMerge":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.close()
+        for sibling in self._registries[1:]:
+            sibling.close()
+
+    @property
+    def predictions(self) -> Predictions:
+        """What the RUN's graphs announce, as the last pass found it."""
+        if self._predictions is None:
+            self._predictions = read_predictions(self._store, self.run)
+        return self._predictions
+
+    def stop(self) -> None:
+        """Let a pass end after the batches that it has begun; may be called from anywhere."""
+        self._is_told_to_stop = True
+        self._stop.set()
+
+    def remember_forgotten(self) -> int:
+        """Let forgotten attempts be merged again; returns how many there are."""
+        registry = self._registries[0]
+        return registry.transact(
+            lambda cursor: cursor.execute(lease_statements.DELETE_FORGOTTEN, (self.run,)).rowcount
+        )
+
+    def merge_pass(self, skip: Collection[str] = frozenset()) -> MergeReport:
+        """List, and merge what is listed and the ledger lacks.
+
+        Parameters
+        ----------
+        skip
+            Keys of bad deltas that were looked at before, and are not to be read again; they stay
+            in the quarantine and are not in the report. Dropped ones are never read.
+
+        Raises
+        ------
+        registry.errors.QuantumExecError
+            As `merge_run`.
+        """
+        began = time.monotonic()
+        registry, report = self._registries[0], MergeReport(self.run)
+        reader = self._renew_reader()
+        on_record = list_quarantine(registry, self.run)
+        skipped = frozenset(skip).union(found.key for found in on_record if found.dropped)
+        before = {found.key for found in on_record} - skipped
+        with report.counts.timed("list"):
+            listing = self.listing = list_deltas(self._store, self.run)
+        with report.counts.timed("ledger"):
+            unmerged = read_unmerged(registry, listing)
+        report.n_listed = len(listing) + len(listing.strangers)
+        report.n_merged_before = len(listing) - len(unmerged)
+        report.quarantined += [stranger(k) for k in listing.strangers if k not in skipped]
+        if skipped:
+            unmerged = unmerged.without(attempts_of(self.run, skipped))
+        self._insert_all(unmerged, reader, report)
+        renew_quarantine(registry, self.run, before, report.quarantined)
+        report.wall_s = time.monotonic() - began
+        return report
+
+    def _renew_reader(self) -> DeltaReader:
+        """Return a reader that knows all graphs of the RUN, of which there may be more now."""
+        if self._reader is not None:
+            prefix = names.graph_prefix(self.run)
+            keys = {stored.key for stored in self._store.list_objects(prefix)}
+            known = {names.graph_record_key(self.run, g) for g in self.predictions.graphs}
+            if known == {key for key in keys if key.endswith(".json")}:
+                return self._reader
+            self._predictions = None
+            self._open.close()
+        self._reader = self._open.enter_context(
+            DeltaReader(self._store, self.predictions, threads=self._options.threads)
+        )
+        return self._reader
+
+    def _insert_all(self, unmerged: DeltaListing, reader: DeltaReader, report: MergeReport) -> None:
+        options, leases = self._options, Leases(unmerged, lease_s=self._options.lease_s)
+        self._progress.start(len(unmerged))
+        # Another one for each pass: a connection that fails sets it, too.
+        stop = self._stop = threading.Event()
+        if self._is_told_to_stop:
+            stop.set()
+        shared = Shared(reader, leases, self._progress, stop, options.batch_size, options.lease_s)
+        graph_rows = GraphRows(self.predictions, options.policies)
+        writers = [
+            Writer(
+                registry,
+                Insertion(registry, reader, self.predictions, graph_rows, options.policies),
+                shared,
+            )
+            for registry in self._connections(len(unmerged))
+        ]
+        try:
+            written = _work(writers)
+        finally:
+            leases.give_back(self._registries[0])
+        for each in written:
+            report.counts.add(each.counts)
+            report.quarantined += each.bad
+            report.newer += each.newer
+            report.refused += each.refused
+        report.counts.n_conflicts += graph_rows.conflicts.n_open
+        report.counts.n_settled += graph_rows.conflicts.n_settled
+        report.n_merged_by_others = leases.n_by_others
+        report.n_leases_taken_over = leases.n_taken_over
+        report.is_complete = not leases.n_left
+
+    def _connections(self, n_unmerged: int) -> list[CentralRegistry]:
+        """Return as many as were asked for, or as there are batches."""
+        n_batches = -(-n_unmerged // self._options.batch_size)
+        wanted = max(1, min(self._options.connections, n_batches))
+        while len(self._registries) < wanted:
+            sibling = self._registries[0].sibling()
+            self._registries.append(sibling)
+        return self._registries[:wanted]
 
 
-def _read_unmerged(registry: CentralRegistry, by_attempt: dict[str, str]) -> list[str]:
-    """Return the attempts of a listing that the ledger lacks, ordered by id and so by time."""
-
-    def read(cursor: Cursor) -> list[str]:
-        cursor.execute(statements.STAGE_LISTED)
-        with cursor.copy(statements.COPY_LISTED) as copy:
-            copy.write("".join(f"{attempt_id}\n" for attempt_id in by_attempt))
-        cursor.execute(statements.ANALYZE_LISTED)
-        return sorted(a for (a,) in cursor.execute(statements.READ_UNMERGED).fetchall())
-
-    return registry.transact(read)
+def _work(writers: list[Writer]) -> list[Written]:
+    """Let all work at once, the first in this thread."""
+    with ThreadPoolExecutor(max(1, len(writers) - 1), "write") as pool:
+        others = [pool.submit(writer.work) for writer in writers[1:]]
+        first = writers[0].work()
+        return [first, *(other.result() for other in others)]
 
 
-def _stranger(key: str) -> BadDelta:
+def stranger(key: str) -> BadDelta:
+    """Return what is bad about a key below the prefix of deltas that is not that of a delta."""
     return BadDelta(
         key,
         Reason.WRONG_KEY,

@@ -66,18 +66,7 @@ READ_DATASET_TYPE = """
 SELECT dimensions, storage_class FROM dataset_type WHERE dataset_type = %s
 """
 
-# ---- which deltas are left ------------------------------------------------------------------
-
-# Stage the attempts of a listing; without ANALYZE the anti-join takes five times as long.
-STAGE_LISTED = "CREATE TEMPORARY TABLE staged_listed (attempt_id uuid) ON COMMIT DROP"
-COPY_LISTED = "COPY staged_listed FROM STDIN"
-ANALYZE_LISTED = "ANALYZE staged_listed"
-
-# Attempts of the listing that the ledger does not have.
-READ_UNMERGED = """
-SELECT attempt_id::text FROM staged_listed s
-WHERE NOT EXISTS (SELECT FROM merged_attempt m WHERE m.attempt_id = s.attempt_id)
-"""
+# ---- the quarantine --------------------------------------------------------------------------
 
 # Deltas of a RUN that are in the quarantine.
 READ_QUARANTINE = "SELECT delta_key FROM quarantine WHERE run = %s"

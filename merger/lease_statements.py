@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""All SQL of leases and of the ledger lookup, one line of purpose each."""
+
+# ---- which deltas are left ------------------------------------------------------------------
+
+# Stage the attempts of a listing; without ANALYZE the anti-join takes five times as long.
+STAGE_LISTED = "CREATE TEMPORARY TABLE staged_listed (attempt_id uuid) ON COMMIT DROP"
+COPY_LISTED = "COPY staged_listed FROM STDIN (FORMAT BINARY)"
+ANALYZE_LISTED = "ANALYZE staged_listed"
+
+# Attempts of the listing that the ledger has, forgotten ones too.
+COPY_MERGED = """
+COPY (SELECT attempt_id FROM staged_listed JOIN merged_attempt USING (attempt_id))
+TO STDOUT (FORMAT BINARY)
+"""
+
+# Which of these attempts does the ledger have?
+READ_MERGED = """
+SELECT attempt_id::text FROM merged_attempt WHERE attempt_id = ANY(%s::uuid[])
+"""
+
+# Let forgotten attempts of a RUN be merged again.
+DELETE_FORGOTTEN = "DELETE FROM merged_attempt WHERE run = %s AND forgotten"
+
+# ---- leases ---------------------------------------------------------------------------------
+
+# A lease that is lost in a crash of the server costs nothing.
+BEGIN_LEASING = "SET LOCAL synchronous_commit = off"
+
+# One merger of a RUN chooses at a time.
+LOCK_LEASES = "SELECT pg_advisory_xact_lock(hashtext('merge_lease'), hashtext(%s))"
+
+# Leases of a RUN that their mergers let expire.
+DELETE_EXPIRED = """
+DELETE FROM merge_lease WHERE run = %s AND expires < clock_timestamp()
+  AND lease_id <> ALL(%s::uuid[])
+"""
+
+# What others have leased of a RUN, and for how many seconds still.
+READ_LEASES = """
+SELECT first_attempt, last_attempt, extract(epoch FROM expires - clock_timestamp())::float8
+FROM merge_lease WHERE run = %s AND lease_id <> ALL(%s::uuid[])
+"""
+
+# Attempts of a RUN in a range that the ledger has.
+READ_MERGED_BETWEEN = """
+SELECT attempt_id::text FROM merged_attempt
+WHERE run = %s AND attempt_id BETWEEN %s::uuid AND %s::uuid
+"""
+
+# Take a lease.
+INSERT_LEASE = """
+INSERT INTO merge_lease (lease_id, run, first_attempt, last_attempt, expires)
+VALUES (%s, %s, %s::uuid, %s::uuid, clock_timestamp() + make_interval(secs => %s))
+ON CONFLICT (lease_id) DO UPDATE SET first_attempt = excluded.first_attempt,
+    last_attempt = excluded.last_attempt, expires = excluded.expires
+"""
+
+# Keep leases longer; one that another merger took away meanwhile does not come back.
+RENEW_LEASES = """
+UPDATE merge_lease SET expires = clock_timestamp() + make_interval(secs => %s)
+WHERE lease_id = ANY(%s::uuid[])
+"""
+
+# Give leases back.
+DELETE_LEASES = "DELETE FROM merge_lease WHERE lease_id = ANY(%s::uuid[])"

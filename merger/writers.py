@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What one connection does in a pass: lease deltas, have them read ahead, insert them."""
+
+import random
+import threading
+from collections import deque
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+
+from merger.central_registry import CentralRegistry
+from merger.conflict_records import Refusal
+from merger.delta_checks import BadDelta
+from merger.insertion import Insertion
+from merger.leases import Claim, Leases
+from merger.merge_counts import MergeCounts
+from merger.prepared import DeltaReader
+from merger.prepared_batch import PreparedBatch
+from merger.progress import Progress
+
+_BATCHES_AHEAD = 2
+"""Being read or waiting in memory, for each connection."""
+
+_LONGEST_PAUSE_S = 2.0
+
+
+@dataclass(slots=True)
+class Written:
+    """What came of the deltas that one connection took."""
+
+    counts: MergeCounts = field(default_factory=MergeCounts)
+    bad: list[BadDelta] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    newer: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the connections of a pass have in common."""
+
+    reader: DeltaReader
+    leases: Leases
+    progress: Progress
+    stop: threading.Event
+    """Set to let every connection end after what it has begun."""
+    batch_size: int
+    lease_s: float
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Writer:
+    """One connection of a merge."""
+
+    def __init__(self, registry: CentralRegistry, insertion: Insertion, shared: Shared) -> None:
+        self._registry = registry
+        self._insertion = insertion
+        self._shared = shared
+        self._ahead: deque[tuple[Claim, Future[PreparedBatch]]] = deque()
+        self._n_taken = 0
+        self._written = Written()
+
+    def work(self) -> Written:
+        """Insert batches until no delta is left that nobody merges.
+
+        Raises
+        ------
+        registry.errors.QuantumExecError
+            If the registry or the datastore cannot be used; the other connections end, too.
+        """
+        n_pauses = 0
+        try:
+            while True:
+                wait_s = self._read_ahead()
+                if self._ahead:
+                    self._insert_next()
+                    n_pauses = 0
+                elif wait_s is None:
+                    return self._written
+                else:
+                    self._pause(wait_s, n_pauses)
+                    n_pauses += 1
+        except BaseException:
+            self._shared.stop.set()
+            raise
+
+    def _read_ahead(self) -> float | None:
+        """Take leases and begin to read.
+
+        Returns
+        -------
+        float or None
+            How long the leases of other mergers last on what is left; None if nothing is left.
+        """
+        shared = self._shared
+        while len(self._ahead) < _BATCHES_AHEAD:
+            if shared.stop.is_set():
+                return None
+            # The first is small, so that the database has something to do soon.
+            size = shared.batch_size if self._n_taken else max(1, shared.batch_size // 4)
+            taken = shared.leases.take(self._registry, size)
+            if taken.claim is None:
+                return taken.wait_s
+            self._n_taken += 1
+            with shared.lock:
+                self._ahead.append((taken.claim, shared.reader.prepare(taken.claim.keys)))
+        return 0.0
+
+    def _insert_next(self) -> None:
+        shared, written = self._shared, self._written
+        claim, reading = self._ahead.popleft()
+        with written.counts.timed("read"):
+            while not wait([reading], shared.lease_s / 4).done:
+                shared.leases.renew(self._registry)
+        batch = reading.result()
+        shared.leases.renew(self._registry)
+        inserted = self._insertion.insert(batch, claim.lease_id)
+        shared.leases.returned(claim.lease_id)
+        written.counts.add(inserted.counts)
+        written.bad += batch.bad + inserted.bad
+        written.refused += inserted.refused
+        written.newer += batch.newer
+        with shared.lock:
+            shared.progress.advance(batch.n_keys, inserted.counts.n_rows)
+
+    def _pause(self, wait_s: float, n_pauses: int) -> None:
+        """Wait for another merger that has leased all that is left: until it is done, or gone."""
+        pause_s = min(0.1 * 2 ** min(n_pauses, 10), _LONGEST_PAUSE_S, max(wait_s, 0.05))
+        if n_pauses == 5:
+            with self._shared.lock:
+                self._shared.progress.wait("another merger has leased the remaining deltas")
+        with self._written.counts.timed("wait"):
+            self._shared.stop.wait(pause_s * random.uniform(0.5, 1))
