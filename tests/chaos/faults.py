@@ -21,9 +21,9 @@ _PATIENCE_S = 20
 """Seconds until a merger must have run into a trap; each start of one takes a second or two."""
 
 IN_TRANSACTION = """
-SELECT count(*) FROM pg_stat_activity
+SELECT client_port FROM pg_stat_activity
 WHERE datname = %s AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND state <> 'idle'
-    AND (%s OR client_port = %s)
+    AND client_port > 0
 """
 
 
@@ -33,7 +33,7 @@ class Fault:
 
     kind: str
     at: str
-    """``copy``, ``commit``, ``read`` (of a delta), or ``moment`` (at some time)."""
+    """``copy``, ``commit``, ``read`` (of a delta), or ``moment`` (nothing is held meanwhile)."""
     nth: int
     """Which COPY it is."""
     seconds: float
@@ -79,16 +79,32 @@ class Scene:
         """The merger that uses a wire."""
         return next(s for s in self.mergers.slots if wire in (s.database, s.bucket))
 
-    def in_transaction(self, port: int | None = None) -> bool:
-        """Whether the server works for a merger just now, or waits for it in a transaction."""
-        values = (self.database, port is None or self.is_pooled, port)
-        deadline = time.monotonic() + 1
+    def in_transaction(self, port: int | None = None, timeout_s: float = 1) -> Slot | None:
+        """Wait until the server works for a merger, or waits for it in a transaction.
+
+        Parameters
+        ----------
+        port
+            Of the connection that it must be, unless a pooler stands between.
+        """
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             with psycopg.connect(self.server.address(), autocommit=True) as connection:
-                if connection.execute(IN_TRANSACTION, values).fetchone() != (0,):
-                    return True
-            time.sleep(0.02)
-        return False
+                found = connection.execute(IN_TRANSACTION, (self.database,)).fetchall()
+            ports = {client_port for (client_port,) in found}
+            if ports and (self.is_pooled or port is None or port in ports):
+                return self._slot_at(ports)
+            time.sleep(0.01)
+        return None
+
+    def _slot_at(self, ports: set[int]) -> Slot:
+        slots = self.mergers.slots
+        found = [
+            slot
+            for slot in slots
+            if any(one.server_side_port in ports for one in list(slot.database.connections))
+        ]
+        return self.rng.choice(found or slots)
 
     def kill(self, slot: Slot) -> None:
         """SIGKILL a merger."""
@@ -233,8 +249,9 @@ def strike(scene: Scene, fault: Fault) -> Struck:
     action = KINDS[fault.kind][1]
     if fault.at == "moment":
         time.sleep(fault.seconds)
-        is_hit = scene.in_transaction()
-        action(scene, scene.rng.choice(scene.mergers.slots), trap, fault)
+        slot = scene.in_transaction(timeout_s=_PATIENCE_S)
+        is_hit = slot is not None
+        action(scene, slot or scene.rng.choice(scene.mergers.slots), trap, fault)
     else:
         scene.network.arm(trap, wires)
         if not trap.sprung.wait(_PATIENCE_S):
@@ -242,7 +259,8 @@ def strike(scene: Scene, fault: Fault) -> Struck:
             trap.release(scene.network)
             return Struck(fault, False, time.monotonic() - began)
         assert trap.connection is not None
-        is_hit = fault.at == "read" or scene.in_transaction(trap.connection.server_side_port)
+        port = trap.connection.server_side_port
+        is_hit = fault.at == "read" or scene.in_transaction(port) is not None
         action(scene, scene.slot_of(trap.connection.wire), trap, fault)
         if fault.at == "read":
             is_hit = sum(wire.n_hit for wire in wires) > n_hit

@@ -140,7 +140,7 @@ class Mergers:
             words += ["--lease", str(LEASE_S)]
         if "--follow" in known and slot.number % 3 == 1:
             words += ["--follow"]
-            words += ["--interval", "0.2"] if "--interval" in known else []
+            words += ["--poll", "0.2"]
         if "--connections" in known and (self._connections or slot.number % 3 == 2):
             words += ["--connections", str(self._connections or 2)]
         return words
