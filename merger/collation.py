@@ -1,17 +1,28 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Collation: rows of many deltas grouped by table, as Arrow, in insert order."""
+"""Collation: rows of many deltas grouped by table, as Arrow, sorted by key.
 
-import datetime
+A row is an object for as long as it takes to make columns of some hundred deltas. All tables are
+sorted, so that mergers that meet wait for each other and do not deadlock, and that what is
+inserted together lies together in an index.
+"""
+
+import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from merger.delta_checks import GoodDelta
-from merger.uuid_arrays import UUID, repeated_uuids, uuid_array
+from merger.packed_ids import PackedIds, pack_ids
+from merger.uuid_arrays import UUID, uuid_array
 from registry.attempt import AttemptStatus
-from registry.delta import Delta
+from registry.delta import Delta, ResourceUse
 from registry.model import DimensionRecord
 from registry.typed_json import canonical
 
@@ -69,7 +80,40 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 """Columns of each table that is filled by COPY, in the order of `registry.tables`."""
 
+_FACTS = pa.schema(
+    {
+        **{field.name: field.type for field in SCHEMAS["merged_attempt"]},
+        **{field.name: field.type for field in SCHEMAS["quantum"]},
+        **{field.name: field.type for field in SCHEMAS["attempt"]},
+    }
+)
+"""Columns of the three tables that have a row for each delta."""
+
+_OWNER = pa.field("owner", pa.int64())
+"""Which delta a row is of, where it is not said otherwise."""
+
+_ROWS = {
+    "quantum_input": SCHEMAS["quantum_input"].remove(0).append(_OWNER),
+    "metric": SCHEMAS["metric"].remove(0).append(_OWNER),
+    "dataset": pa.schema({"dataset_id": UUID, "dataset_type": TEXT, "data_id": JSON}).append(
+        _OWNER
+    ),
+    "datastore_record": SCHEMAS["datastore_record"].append(_OWNER),
+    "dimension_source": SCHEMAS["dimension_source"],
+}
+
+_DELTAS_AT_ONCE = 250
+
 _encode = msgspec.json.Encoder(order="sorted").encode
+_input_values = attrgetter("dataset_id", "attempt_id", "key", "size_bytes", "checksum")
+_record_values = attrgetter("dataset_id", "object_key", "size_bytes", "checksum", "storage_class")
+_of_dataset, _of_name = attrgetter("dataset_id"), attrgetter("name")
+_FACT_NAMES = [
+    *("attempt_id", "run", "quantum_id", "graph_id", "task_label", "no_work", "host"),
+    *("exit_code", "signal", "error", "log_key"),
+]
+_MEASURES = [field.name for field in dataclasses.fields(ResourceUse)]
+_fact_values, _measures = attrgetter(*_FACT_NAMES), attrgetter(*_MEASURES)
 
 
 def collate(
@@ -95,112 +139,187 @@ def collate(
     ValueError, OverflowError, pyarrow.ArrowException
         If a value does not fit its column.
     """
-    decisive = _decisive(d.delta for d in deltas)
-    counting = [
-        d.delta
-        for d in deltas
-        if d.delta.status is AttemptStatus.SUCCESSFUL
-        and decisive[d.delta.quantum_id] is d.delta
-        and d.delta.attempt_id not in outranked
+    collation = Collation()
+    for start in range(0, len(deltas), _DELTAS_AT_ONCE):
+        collation.add(deltas[start : start + _DELTAS_AT_ONCE])
+    return collation.tables(outranked)
+
+
+class Collation:
+    """Columns that grow by the rows of some deltas at a time."""
+
+    def __init__(self) -> None:
+        self._n_deltas = 0
+        self._facts = [_FACTS.empty_table()]
+        self._rows = {name: [schema.empty_table()] for name, schema in _ROWS.items()}
+
+    def add(self, goods: Sequence[GoodDelta]) -> None:
+        """Add deltas with higher attempt ids than those before; raises as `collate`."""
+        deltas = [good.delta for good in goods]
+        data_ids = [_encode(delta.data_id) for delta in deltas]
+        self._facts.append(_facts(goods, data_ids))
+        owners = np.arange(self._n_deltas, self._n_deltas + len(deltas))
+        for name, table in (
+            ("quantum_input", _inputs(deltas, owners)),
+            ("metric", _metrics(deltas, owners)),
+            ("dataset", _datasets(deltas, data_ids, owners)),
+            ("datastore_record", _datastore_records(deltas, owners)),
+            ("dimension_source", _dimensions(deltas)),
+        ):
+            self._rows[name].append(table)
+        self._n_deltas += len(deltas)
+
+    def tables(self, outranked: Collection[str] = frozenset()) -> dict[str, pa.Table]:
+        """Return all tables; see `collate`."""
+        facts = pa.concat_tables(self._facts).combine_chunks()
+        rows = {name: pa.concat_tables(parts) for name, parts in self._rows.items()}
+        is_decisive, is_counting = _decide(facts, outranked)
+        is_success = _is_success(facts)
+        facts = _replace(facts, "superseded", pa.array(is_success & ~is_counting))
+        for name in ("dataset", "datastore_record"):
+            owners = rows[name]["owner"].to_numpy()
+            rows[name] = _sorted(rows[name].filter(pa.array(is_counting[owners])), "dataset_id")
+        return {
+            "merged_attempt": facts.select(SCHEMAS["merged_attempt"].names),
+            "quantum": _sorted(
+                facts.filter(pa.array(is_decisive)).select(SCHEMAS["quantum"].names), "quantum_id"
+            ),
+            "attempt": facts.select(SCHEMAS["attempt"].names),
+            **{
+                name: _owned(SCHEMAS[name], rows[name], facts)
+                for name in ("quantum_input", "metric")
+            },
+            "dimension_source": rows["dimension_source"],
+            **{
+                name: _owned(SCHEMAS[name], rows[name], facts)
+                for name in ("dataset", "datastore_record")
+            },
+        }
+
+
+def _decide(
+    facts: pa.Table, outranked: Collection[str]
+) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
+    """Tell which attempts decide the status of their quantum, and whose datasets count.
+
+    The highest success decides, or the highest attempt if there is none.
+    """
+    quanta, is_success = _ids(facts["quantum_id"]), _is_success(facts)
+    # Deltas are in the order of their attempts, and sorting keeps it.
+    order = np.lexsort((is_success, quanta))
+    is_last = np.ones(len(order), bool)
+    is_last[:-1] = quanta[order[1:]] != quanta[order[:-1]]
+    is_decisive = np.zeros(len(order), bool)
+    is_decisive[order[is_last]] = True
+    is_outranked = np.isin(_ids(facts["attempt_id"]), pack_ids(list(outranked)))
+    return is_decisive, is_decisive & is_success & ~is_outranked
+
+
+def _is_success(facts: pa.Table) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    found = pc.equal(facts["status"], AttemptStatus.SUCCESSFUL.value)
+    return np.asarray(found.to_numpy(), bool)
+
+
+def _ids(column: pa.ChunkedArray) -> PackedIds:
+    chunk = column.combine_chunks()
+    return np.frombuffer(chunk.buffers()[1], "S16", len(chunk), chunk.offset * 16)
+
+
+def _sorted(table: pa.Table, name: str) -> pa.Table:
+    order = np.argsort(_ids(table[name]), kind="stable")
+    return table.take(pa.array(order))
+
+
+def _owned(schema: pa.Schema, rows: pa.Table, facts: pa.Table) -> pa.Table:
+    """Return rows with what the deltas say that they are of, where a row does not itself."""
+    owner, told = rows["owner"].combine_chunks(), set(rows.schema.names)
+    columns = [
+        rows[name] if name in told else facts[name].combine_chunks().take(owner)
+        for name in schema.names
     ]
-    counting_ids = {delta.attempt_id for delta in counting}
-    all_deltas = [d.delta for d in deltas]
-    return {
-        "merged_attempt": _ledger(deltas),
-        "quantum": _quanta(decisive.values()),
-        "attempt": _attempts(all_deltas, counting_ids),
-        "quantum_input": _inputs(all_deltas),
-        "metric": _metrics(all_deltas),
-        "dimension_source": _dimensions(all_deltas),
-        "dataset": _datasets(counting),
-        "datastore_record": _datastore_records(counting),
-    }
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _decisive(deltas: Iterable[Delta]) -> dict[str, Delta]:
-    """The attempt of each quantum that decides its status: the highest success, or the highest."""
-    decisive: dict[str, Delta] = {}
-    for delta in deltas:
-        other = decisive.get(delta.quantum_id)
-        if other is None or _rank(delta) > _rank(other):
-            decisive[delta.quantum_id] = delta
-    return decisive
+def _replace(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, table.schema.field(place), column)
 
 
-def _rank(delta: Delta) -> tuple[bool, str]:
-    return delta.status is AttemptStatus.SUCCESSFUL, delta.attempt_id
+def _facts(goods: Sequence[GoodDelta], data_ids: list[bytes]) -> pa.Table:
+    deltas = [good.delta for good in goods]
+    columns = _named_columns(_FACT_NAMES, map(_fact_values, deltas))
+    columns |= _named_columns(_MEASURES, (_measures(delta.resources) for delta in deltas))
+    columns["status"] = [delta.status.value for delta in deltas]
+    columns["delta_checksum"] = [good.checksum for good in goods]
+    columns["forgotten"] = columns["superseded"] = [False] * len(deltas)
+    columns["data_id"] = data_ids
+    columns["started"] = _times([delta.started for delta in deltas])
+    columns["finished"] = _times([delta.finished for delta in deltas])
+    columns["requested"] = _documents([delta.requested for delta in deltas])
+    columns["versions"] = _documents([delta.versions or None for delta in deltas])
+    return _table(_FACTS, *(columns[name] for name in _FACTS.names))
 
 
-def _ledger(deltas: Sequence[GoodDelta]) -> pa.Table:
-    return _table(
-        "merged_attempt",
-        [d.delta.attempt_id for d in deltas],
-        [d.delta.run for d in deltas],
-        [d.delta.quantum_id for d in deltas],
-        [d.checksum for d in deltas],
-        [False] * len(deltas),
-    )
+def _named_columns(names: list[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
+    return dict(zip(names, _columns(rows, len(names)), strict=True))
 
 
-def _quanta(deltas: Collection[Delta]) -> pa.Table:
-    return _table(
-        "quantum",
-        [d.quantum_id for d in deltas],
-        [d.run for d in deltas],
-        [d.graph_id for d in deltas],
-        [d.task_label for d in deltas],
-        [_encode(d.data_id) for d in deltas],
-        [d.status.value for d in deltas],
-        [d.attempt_id for d in deltas],
-    )
+def _columns(rows: Iterable[tuple[Any, ...]], n_columns: int) -> Sequence[Sequence[Any]]:
+    return list(zip(*rows, strict=True)) or [()] * n_columns
 
 
-def _attempts(deltas: Sequence[Delta], counting: Collection[str]) -> pa.Table:
-    return _table(
-        "attempt",
-        [d.attempt_id for d in deltas],
-        [d.quantum_id for d in deltas],
-        [d.status.value for d in deltas],
-        [d.status is AttemptStatus.SUCCESSFUL and d.attempt_id not in counting for d in deltas],
-        [d.no_work for d in deltas],
-        [datetime.datetime.fromisoformat(d.started) for d in deltas],
-        [datetime.datetime.fromisoformat(d.finished) for d in deltas],
-        [d.host for d in deltas],
-        [d.resources.wall_s for d in deltas],
-        [d.resources.cpu_user_s for d in deltas],
-        [d.resources.cpu_system_s for d in deltas],
-        [d.resources.max_rss_bytes for d in deltas],
-        [d.exit_code for d in deltas],
-        [d.signal for d in deltas],
-        [d.error for d in deltas],
-        [d.log_key for d in deltas],
-        [d.resources.read_bytes for d in deltas],
-        [d.resources.write_bytes for d in deltas],
-        [d.resources.scratch_bytes for d in deltas],
-        [d.requested and _encode(d.requested) for d in deltas],
-        [_encode(d.versions) if d.versions else None for d in deltas],
-    )
+def _times(texts: list[str]) -> pa.Array:
+    try:
+        return pa.array(texts, TEXT).cast(TIME)
+    except pa.ArrowInvalid:
+        # ISO 8601 has forms that Arrow does not know.
+        return pa.array([datetime.fromisoformat(text) for text in texts], TIME)
 
 
-def _inputs(deltas: Sequence[Delta]) -> pa.Table:
-    return _table(
-        "quantum_input",
-        repeated_uuids([d.attempt_id for d in deltas], [len(d.inputs) for d in deltas]),
-        [i.dataset_id for d in deltas for i in d.inputs],
-        [i.attempt_id for d in deltas for i in d.inputs],
-        [i.key for d in deltas for i in d.inputs],
-        [i.size_bytes for d in deltas for i in d.inputs],
-        [i.checksum for d in deltas for i in d.inputs],
-    )
+def _documents(values: list[Any]) -> list[bytes | None]:
+    """Encode values of which one is mostly as the one before."""
+    texts, before, text = [], None, None
+    for value in values:
+        if value != before:
+            before, text = value, None if value is None else _encode(value)
+        texts.append(text)
+    return texts
 
 
-def _metrics(deltas: Sequence[Delta]) -> pa.Table:
-    return _table(
-        "metric",
-        repeated_uuids([d.attempt_id for d in deltas], [len(d.rows.metric) for d in deltas]),
-        [m.name for d in deltas for m in d.rows.metric],
-        [m.value for d in deltas for m in d.rows.metric],
-    )
+def _inputs(deltas: Sequence[Delta], owners: Any) -> pa.Table:
+    inputs = [sorted(delta.inputs, key=_of_dataset) for delta in deltas]
+    columns = _columns(map(_input_values, chain.from_iterable(inputs)), 5)
+    return _table(_ROWS["quantum_input"], *columns, _repeated(owners, inputs))
+
+
+def _metrics(deltas: Sequence[Delta], owners: Any) -> pa.Table:
+    metrics = [sorted(delta.rows.metric, key=_of_name) for delta in deltas]
+    flat = list(chain.from_iterable(metrics))
+    names, values = [metric.name for metric in flat], [metric.value for metric in flat]
+    return _table(_ROWS["metric"], names, values, _repeated(owners, metrics))
+
+
+def _datasets(deltas: Sequence[Delta], data_ids: list[bytes], owners: Any) -> pa.Table:
+    rows = [delta.rows.dataset for delta in deltas]
+    flat = list(chain.from_iterable(rows))
+    texts = [
+        # Mostly an output has the data ID of its quantum.
+        text if row.data_id == delta.data_id else _encode(row.data_id)
+        for delta, text in zip(deltas, data_ids, strict=True)
+        for row in delta.rows.dataset
+    ]
+    ids, types = [row.dataset_id for row in flat], [row.dataset_type for row in flat]
+    return _table(_ROWS["dataset"], ids, types, texts, _repeated(owners, rows))
+
+
+def _datastore_records(deltas: Sequence[Delta], owners: Any) -> pa.Table:
+    records = [delta.rows.datastore_record for delta in deltas]
+    columns = _columns(map(_record_values, chain.from_iterable(records)), 5)
+    return _table(_ROWS["datastore_record"], *columns, _repeated(owners, records))
+
+
+def _repeated(owners: Any, rows: Sequence[Sequence[object]]) -> pa.Array:
+    return pa.array(np.repeat(owners, [len(of_owner) for of_owner in rows]), pa.int64())
 
 
 def _dimensions(deltas: Sequence[Delta]) -> pa.Table:
@@ -215,7 +334,7 @@ def dimension_table(brought: Iterable[tuple[DimensionRecord, str | None]]) -> pa
     """Collate dimension records, each with the attempt that brought it, or None."""
     rows = list(brought)
     return _table(
-        "dimension_source",
+        SCHEMAS["dimension_source"],
         [r.dimension for r, _ in rows],
         [canonical(r.data_id).encode() for r, _ in rows],
         [attempt_id for _, attempt_id in rows],
@@ -223,36 +342,11 @@ def dimension_table(brought: Iterable[tuple[DimensionRecord, str | None]]) -> pa
     )
 
 
-def _datasets(deltas: Sequence[Delta]) -> pa.Table:
-    counts = [len(d.rows.dataset) for d in deltas]
-    return _table(
-        "dataset",
-        [r.dataset_id for d in deltas for r in d.rows.dataset],
-        [d.run for d in deltas for _ in d.rows.dataset],
-        [r.dataset_type for d in deltas for r in d.rows.dataset],
-        [_encode(r.data_id) for d in deltas for r in d.rows.dataset],
-        repeated_uuids([d.quantum_id for d in deltas], counts),
-        repeated_uuids([d.attempt_id for d in deltas], counts),
-    )
-
-
-def _datastore_records(deltas: Sequence[Delta]) -> pa.Table:
-    rows = [r for d in deltas for r in d.rows.datastore_record]
-    return _table(
-        "datastore_record",
-        [r.dataset_id for r in rows],
-        [r.object_key for r in rows],
-        [r.size_bytes for r in rows],
-        [r.checksum for r in rows],
-        [r.storage_class for r in rows],
-    )
-
-
 def dataset_tables(sides: Sequence[Mapping[str, Any]]) -> dict[str, pa.Table]:
     """Collate datasets that are given with all columns of both their tables."""
     return {
         name: _table(
-            name,
+            SCHEMAS[name],
             *(
                 [side[f.name].encode() if f.type == JSON else side[f.name] for side in sides]
                 for f in SCHEMAS[name]
@@ -262,8 +356,7 @@ def dataset_tables(sides: Sequence[Mapping[str, Any]]) -> dict[str, pa.Table]:
     }
 
 
-def _table(name: str, *columns: list[Any] | pa.Array) -> pa.Table:
-    schema = SCHEMAS[name]
+def _table(schema: pa.Schema, *columns: Sequence[Any] | pa.Array) -> pa.Table:
     arrays = [
         values
         if isinstance(values, pa.Array)

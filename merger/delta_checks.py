@@ -2,7 +2,7 @@
 """Which deltas are good, and the reasons why others are not."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -80,6 +80,27 @@ class GoodDelta:
     key: str
     checksum: str
     delta: Delta
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDeltas:
+    """What became of the keys of one batch."""
+
+    good: list[GoodDelta] = field(default_factory=list)
+    bad: list[BadDelta] = field(default_factory=list)
+    newer: list[str] = field(default_factory=list)
+    """Keys of deltas that a newer release wrote."""
+
+    def add(self, other: "ReadDeltas") -> None:
+        """Add what became of other keys."""
+        self.good.extend(other.good)
+        self.bad.extend(other.bad)
+        self.newer.extend(other.newer)
+
+    @property
+    def n_keys(self) -> int:
+        """Number of deltas that were there to be read."""
+        return len(self.good) + len(self.bad) + len(self.newer)
 
 
 def check_delta(content: bytes, key: str, predictions: Predictions) -> GoodDelta:

@@ -6,14 +6,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from merger.delta_checks import BadDelta, BadDeltaError, GoodDelta, check_delta
+from merger.delta_checks import ReadDeltas
+from merger.plain_deltas import check_deltas
 from merger.predictions import Predictions
 from registry import names
-from registry.errors import NewerFormatError
 from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
 
 # Threads help with files that are not in memory; S3 answers many requests at once.
@@ -24,23 +23,12 @@ _THREADS_FOR_S3 = 16
 # have some if there are few.
 _KEYS_AT_ONCE = 32
 
+_CHECKED_AT_ONCE = 250
+
+__all__ = ["ReadDeltas", "list_deltas", "one_ahead", "read_batches", "read_whole"]
+
 T = TypeVar("T")
 Contents = list[tuple[str, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class ReadDeltas:
-    """What became of the keys of one batch."""
-
-    good: list[GoodDelta] = field(default_factory=list)
-    bad: list[BadDelta] = field(default_factory=list)
-    newer: list[str] = field(default_factory=list)
-    """Keys of deltas that a newer release wrote."""
-
-    @property
-    def n_keys(self) -> int:
-        """Number of deltas that were there to be read."""
-        return len(self.good) + len(self.bad) + len(self.newer)
 
 
 def list_deltas(store: ObjectStore, run: str) -> tuple[dict[str, str], list[str]]:
@@ -106,9 +94,7 @@ def read_whole(
     found = ReadDeltas()
     size = max(1, len(keys))
     for part in read_batches(store, keys, predictions, batch_size=size, threads=threads):
-        found.good.extend(part.good)
-        found.bad.extend(part.bad)
-        found.newer.extend(part.newer)
+        found.add(part)
     return found
 
 
@@ -122,13 +108,9 @@ def _read(store: ObjectStore, keys: Iterable[str]) -> Contents:
 
 def _check_all(parts: Iterable[Contents], predictions: Predictions) -> ReadDeltas:
     found = ReadDeltas()
-    for key, content in itertools.chain.from_iterable(parts):
-        try:
-            found.good.append(check_delta(content, key, predictions))
-        except BadDeltaError as error:
-            found.bad.append(BadDelta(key, error.reason, str(error)))
-        except NewerFormatError:
-            found.newer.append(key)
+    contents = itertools.chain.from_iterable(parts)
+    while some := list(itertools.islice(contents, _CHECKED_AT_ONCE)):
+        found.add(check_deltas(some, predictions))
     return found
 
 

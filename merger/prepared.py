@@ -6,9 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from merger.delta_checks import GoodDelta
-from merger.delta_reading import ReadDeltas, read_whole
+from merger.delta_reading import read_whole
 from merger.predictions import Predictions
-from merger.prepared_batch import PreparedBatch, encode_deltas, in_order
+from merger.prepared_batch import PreparedBatch, encode_deltas, in_order, prepare
 from merger.reading_client import ReadingProcess
 from transfer_plugins.object_store import ObjectStore
 
@@ -66,14 +66,14 @@ class DeltaReader:
             )
         if self._remaining_few < 0 and self._process is not None:
             return self._process.prepare(keys)
-        return self._ahead.submit(lambda: PreparedBatch.of(self._read(keys)))
+        return self._ahead.submit(
+            prepare, self._store, list(keys), self._predictions, self._threads
+        )
 
     def load(self, keys: Sequence[str]) -> list[GoodDelta]:
         """Read deltas again as objects, in the order of their attempt ids.
 
         For the careful way. One that is gone, or no longer good, is left out.
         """
-        return in_order(self._read(keys).good)
-
-    def _read(self, keys: Sequence[str]) -> ReadDeltas:
-        return read_whole(self._store, keys, self._predictions, self._threads)
+        read = read_whole(self._store, keys, self._predictions, self._threads)
+        return in_order(read.good)

@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What is left of a batch of deltas once it is read, and how it crosses processes."""
 
+import dataclasses
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from merger.collation import collate
+from merger.collation import Collation, collate
 from merger.copy_format import CopyRows
 from merger.delta_checks import BadDelta, GoodDelta, Reason
-from merger.delta_reading import ReadDeltas
+from merger.delta_reading import read_batches
 from merger.frames import Buffer
+from merger.predictions import Predictions
+from transfer_plugins.object_store import ObjectStore
+
+_MISFITS = (ValueError, OverflowError, pa.ArrowException)
+"""What collation raises if a value does not fit its column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +44,6 @@ class PreparedBatch:
     bad: list[BadDelta]
     newer: list[str]
     n_keys: int
-
-    @classmethod
-    def of(cls, read: ReadDeltas) -> "PreparedBatch":
-        """Collate and encode deltas that were read."""
-        ordered = in_order(read.good)
-        try:
-            rows = encode_deltas(ordered)
-        except (ValueError, OverflowError, pa.ArrowException):
-            rows = None
-        return cls(
-            keys=[good.key for good in ordered],
-            attempt_ids=[good.delta.attempt_id for good in ordered],
-            rows=rows,
-            bad=read.bad,
-            newer=read.newer,
-            n_keys=read.n_keys,
-        )
 
     def frame(self) -> tuple[dict[str, Any], list[Buffer]]:
         """Return header and buffers of the batch; `from_frame` makes it again."""
@@ -90,6 +80,50 @@ class PreparedBatch:
         )
 
 
+_DELTAS_AT_ONCE = 250
+"""As many are objects at a time: what is made of them reuses their memory, and the caches."""
+
+
+def prepare(
+    store: ObjectStore, keys: Sequence[str], predictions: Predictions, threads: int | None = None
+) -> PreparedBatch:
+    """Read, verify, check, collate and encode deltas.
+
+    Raises
+    ------
+    transfer_plugins.object_store.TransferError
+        If a delta cannot be read. One that is gone is left out.
+    registry.errors.FormatError
+        If the predictions are damaged.
+    """
+    collation: Collation | None = Collation()
+    batch = PreparedBatch([], [], None, [], [], 0)
+    n_keys = 0
+    for read in read_batches(
+        store,
+        sorted(keys, key=attempt_of_key),
+        predictions,
+        batch_size=_DELTAS_AT_ONCE,
+        threads=threads,
+    ):
+        batch.keys.extend(good.key for good in read.good)
+        batch.attempt_ids.extend(good.delta.attempt_id for good in read.good)
+        batch.bad.extend(read.bad)
+        batch.newer.extend(read.newer)
+        n_keys += read.n_keys
+        if collation is not None:
+            try:
+                collation.add(read.good)
+            except _MISFITS:
+                # Whoever inserts finds out which delta it is.
+                collation = None
+    rows = None
+    if collation is not None:
+        with suppress(*_MISFITS):
+            rows = _encode(collation.tables())
+    return dataclasses.replace(batch, rows=rows, n_keys=n_keys)
+
+
 def encode_deltas(
     ordered: Sequence[GoodDelta], outranked: Collection[str] = frozenset()
 ) -> dict[str, CopyRows]:
@@ -100,8 +134,16 @@ def encode_deltas(
     ValueError, OverflowError, pyarrow.ArrowException
         If a value does not fit its column.
     """
-    tables = collate(ordered, outranked)
+    return _encode(collate(ordered, outranked))
+
+
+def _encode(tables: dict[str, pa.Table]) -> dict[str, CopyRows]:
     return {name: CopyRows.encode(table) for name, table in tables.items()}
+
+
+def attempt_of_key(key: str) -> str:
+    """Return the attempt id in the key of a delta, to sort by."""
+    return key[-41:]
 
 
 def in_order(deltas: Sequence[GoodDelta]) -> list[GoodDelta]:

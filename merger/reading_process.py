@@ -6,6 +6,7 @@ every further one; on standard output it answers each with a batch or an error. 
 by the environment. It ends with its input, and so with the process that started it.
 """
 
+import gc
 import os
 import queue
 import signal
@@ -22,6 +23,8 @@ Requests = queue.SimpleQueue[dict[str, Any]]
 def main() -> None:
     """Answer until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Nothing here has cycles; the collector would walk through every delta.
+    gc.disable()
     answers = os.fdopen(os.dup(1), "wb")
     # What a library prints must not come between frames.
     os.dup2(2, 1)
@@ -64,9 +67,8 @@ class _Reader:
     def prepare(self, keys: list[str]) -> Any:
         # Late, so that the process is listening before it knows all this.
         from merger.archived_deltas import with_archives
-        from merger.delta_reading import read_whole
         from merger.predictions import read_predictions
-        from merger.prepared_batch import PreparedBatch
+        from merger.prepared_batch import prepare
         from transfer_plugins.object_store import open_store
 
         if self._opened is None:
@@ -74,8 +76,7 @@ class _Reader:
             run = self._request["run"]
             self._opened = with_archives(store, run), read_predictions(store, run)
         store, predictions = self._opened
-        read = read_whole(store, keys, predictions, self._request["threads"])
-        return PreparedBatch.of(read).frame()
+        return prepare(store, keys, predictions, self._request["threads"]).frame()
 
 
 if __name__ == "__main__":

@@ -10,17 +10,40 @@ import dataclasses
 import functools
 import types
 import typing
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 
-from registry.delta import SINCE_FORMAT_2, Delta
+from registry.delta import (
+    MAX_LOG_ENTRIES,
+    MAX_TEXT_LENGTH,
+    MAX_VERSIONS,
+    SINCE_FORMAT_2,
+    AddedRows,
+    DatastoreRow,
+    Delta,
+    LogEntry,
+)
 
 T = TypeVar("T")
 
 
+_Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_LENGTH)]
+_Fact = _Text | int | float | bool | list[Any] | dict[str, Any] | None
+_BOUNDED: dict[tuple[type, str], Any] = {
+    (Delta, "versions"): Annotated[dict[_Text, _Text], msgspec.Meta(max_length=MAX_VERSIONS)],
+    (LogEntry, "event"): _Text,
+    (LogEntry, "facts"): dict[
+        _Text, _Text | int | float | bool | list[Any] | dict[str, Any] | None
+    ],
+    (DatastoreRow, "size_bytes"): Annotated[int, msgspec.Meta(ge=0)],
+}
+"""Fields of a delta that have bounds, with types that know them."""
+_HAVE_BOUNDS = {cls for cls, _ in _BOUNDED} | {AddedRows}
+
+
 @functools.cache
-def struct_of(cls: type, is_older: bool = False) -> type[msgspec.Struct]:
+def struct_of(cls: type, is_older: bool = False, is_bounded: bool = False) -> type[msgspec.Struct]:
     """Return the struct with the fields, types and defaults of a dataclass.
 
     Parameters
@@ -28,6 +51,8 @@ def struct_of(cls: type, is_older: bool = False) -> type[msgspec.Struct]:
     is_older
         The struct refuses what came with format 2 of a delta, and has the defaults instead;
         otherwise it asks for it.
+    is_bounded
+        It refuses also what `registry.delta` finds out of bounds once it is decoded.
     """
     hints = typing.get_type_hints(cls)
     added = SINCE_FORMAT_2.get(cls, ())
@@ -38,7 +63,11 @@ def struct_of(cls: type, is_older: bool = False) -> type[msgspec.Struct]:
         if is_older and field.name in added:
             absent[field.name] = default() if callable(default) else default
             continue
-        kind = _twin(hints[field.name], is_older)
+        kind = _twin(hints[field.name], is_older, is_bounded)
+        if is_bounded:
+            kind = _BOUNDED.get((cls, field.name), kind)
+            if (cls, field.name) == (Delta, "wrapper_log"):
+                kind = Annotated[kind, msgspec.Meta(max_length=MAX_LOG_ENTRIES)]
         if field.name in added or default is dataclasses.MISSING:
             fields.append((field.name, kind))
         elif callable(default):
@@ -63,24 +92,28 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
     return field.default_factory if is_made else field.default
 
 
-def _twin(kind: Any, is_older: bool) -> Any:
+def _twin(kind: Any, is_older: bool, is_bounded: bool) -> Any:
     if dataclasses.is_dataclass(kind):
-        return struct_of(cast(type, kind), is_older)
+        # The others stay what they are everywhere: structs of two classes are never equal.
+        return struct_of(cast(type, kind), is_older, is_bounded and kind in _HAVE_BOUNDS)
     origin, members = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return functools.reduce(lambda a, b: a | b, (_twin(m, is_older) for m in members))
+        return functools.reduce(
+            lambda a, b: a | b, (_twin(m, is_older, is_bounded) for m in members)
+        )
     if origin is list:
-        return list[_twin(members[0], is_older)]  # type: ignore[misc]
+        return list[_twin(members[0], is_older, is_bounded)]  # type: ignore[misc]
     if origin is dict:
-        return dict[str, _twin(members[1], is_older)]  # type: ignore[misc]
+        return dict[str, _twin(members[1], is_older, is_bounded)]  # type: ignore[misc]
     return kind
 
 
 class Decoder(typing.Generic[T]):
     """Reads JSON as the struct of a dataclass; the caller sees the type of the dataclass."""
 
-    def __init__(self, cls: type[T], *, is_older: bool = False) -> None:
-        self._decoder = msgspec.json.Decoder(struct_of(cast(type, cls), is_older), strict=True)
+    def __init__(self, cls: type[T], *, is_older: bool = False, is_bounded: bool = False) -> None:
+        struct = struct_of(cast(type, cls), is_older, is_bounded)
+        self._decoder = msgspec.json.Decoder(struct, strict=True)
 
     def decode(self, text: bytes) -> T:
         """Read one object.
@@ -102,3 +135,11 @@ class Decoder(typing.Generic[T]):
 def delta_decoders() -> dict[int, Decoder[Delta]]:
     """Return the decoder of each format of a delta that was ever released."""
     return {1: Decoder(Delta, is_older=True), 2: Decoder(Delta)}
+
+
+def bounded_delta_decoder() -> Decoder[Delta]:
+    """Return a decoder of the newest format that refuses, as `msgspec.ValidationError`, more.
+
+    What it takes has bounds that `registry.delta` would otherwise look for value by value.
+    """
+    return Decoder(Delta, is_bounded=True)
