@@ -179,7 +179,7 @@ class ArchiveFile:
             raise self._bad(f"it is damaged ({said[:200]})") from error
 
     def _bad(self, what: str, *, is_newer: bool = False) -> BadArchiveError:
-        advice = "" if is_newer else "; run registry-merge archive again, then remove it"
+        advice = "" if is_newer else "; run registry-merge archive, and remove it if it stays so"
         return BadArchiveError(
             BadArchive(self._key, f"archive {self._key!r}: {what}{advice}", is_newer)
         )

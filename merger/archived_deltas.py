@@ -71,20 +71,20 @@ class ArchivedDeltaStore(ObjectStore):
                 stored.key: stored.size_bytes
                 for stored in self.inner.list_objects(names.archive_prefix(self._run))
             }
-            index = self._index or ArchiveIndex()
+            index = ArchiveIndex() if self._index is None else self._index
             gone = [key for key in {**self._files, **self._bad} if key not in listed]
             for key in gone:
                 self._files.pop(key, None)
                 self._bad.pop(key, None)
             # Those that are damaged are looked at again: somebody may have put a whole one there.
-            for key in listed.keys() - self._files.keys():
-                self._bad.pop(key, None)
+            for key in sorted(listed.keys() - self._files.keys()):
+                before = self._bad.pop(key, None)
                 try:
                     file = ArchiveFile(self.inner, key, listed[key], self._run)
                     index = index.add(key, file.read_keys())
                     self._files[key] = file
                 except BadArchiveError as error:
-                    self._note(error.bad)
+                    self._note(error.bad, is_known=error.bad == before)
             self._index = index.only(self._files.keys())
             return self._index
 
@@ -138,7 +138,8 @@ class ArchivedDeltaStore(ObjectStore):
 
     def _places(self, named: tuple[str, str]) -> list[Place]:
         with self._lock:
-            return (self._index or self.refresh()).find(*named)
+            index = self.refresh() if self._index is None else self._index
+            return index.find(*named)
 
     def _archived(self, key: str, named: tuple[str, str]) -> tuple[bytes | None, bool]:
         """Return the archived bytes of a delta, and whether they are what was archived."""
@@ -166,8 +167,9 @@ class ArchivedDeltaStore(ObjectStore):
             self._groups[wanted] = group
             return group
 
-    def _note(self, bad: BadArchive) -> None:
-        _log.warning("%s", bad.message)
+    def _note(self, bad: BadArchive, *, is_known: bool = False) -> None:
+        if not is_known:
+            _log.warning("%s", bad.message)
         self._bad[bad.key] = bad
 
     def head(self, key: str) -> ObjectHead:

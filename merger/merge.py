@@ -192,7 +192,9 @@ class RunMerge:
             lambda cursor: cursor.execute(lease_statements.DELETE_FORGOTTEN, (self.run,)).rowcount
         )
 
-    def merge_pass(self, skip: Collection[str] = frozenset()) -> MergeReport:
+    def merge_pass(
+        self, skip: Collection[str] = frozenset(), *, only: Collection[str] | None = None
+    ) -> MergeReport:
         """List, and merge what is listed and the ledger lacks.
 
         Parameters
@@ -200,6 +202,8 @@ class RunMerge:
         skip
             Keys of bad deltas that were looked at before, and are not to be read again; they stay
             in the quarantine and are not in the report. Dropped ones are never read.
+        only
+            Keys of the deltas to look at, if not all.
 
         Raises
         ------
@@ -212,13 +216,23 @@ class RunMerge:
         on_record = list_quarantine(registry, self.run)
         skipped = frozenset(skip).union(found.key for found in on_record if found.dropped)
         before = {found.key for found in on_record} - skipped
+        before = before if only is None else before.intersection(only)
         with report.counts.timed("list"):
             listing = self.listing = list_deltas(self._store, self.run)
         with report.counts.timed("ledger"):
             unmerged = read_unmerged(registry, listing)
         report.n_listed = len(listing) + len(listing.strangers)
         report.n_merged_before = len(listing) - len(unmerged)
-        report.quarantined += [stranger(k) for k in listing.strangers if k not in skipped]
+        strangers = set(listing.strangers) if only is None else set(only) & {*listing.strangers}
+        report.quarantined += [stranger(key) for key in sorted(strangers - skipped)]
+        if only is not None:
+            unmerged = unmerged.only(attempts_of(self.run, only))
+        report.newer += [bad.key for bad in self._store.bad_archives() if bad.is_newer]
+        report.quarantined += [
+            BadDelta(bad.key, Reason.BAD_ARCHIVE, bad.message)
+            for bad in self._store.bad_archives()
+            if not bad.is_newer and bad.key not in skipped
+        ]
         if skipped:
             unmerged = unmerged.without(attempts_of(self.run, skipped))
         self._insert_all(unmerged, reader, report)
