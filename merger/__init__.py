@@ -63,6 +63,7 @@ module                 subject
 `plain_deltas`         a quick look, for the many that plainly are
 `quarantine`           bad deltas of a RUN, and how they leave the quarantine again
 `quarantine_statements`  all SQL of that
+`quarantine_retry`     bad deltas looked at again, or given up
 `unfinished`           quanta without a success in the central registry, and why
 `collation`            deltas to Arrow tables, in insert order
 `uuid_arrays`          UUIDs as Arrow arrays

@@ -14,9 +14,8 @@ from merger.settings import DEFAULT_BATCH_SIZE
 
 if TYPE_CHECKING:
     from merger.central_registry import CentralRegistry
-    from merger.follow import Ending
+    from merger.follow import Ending, Merged
     from merger.merge import MergeOptions
-    from merger.merge_reports import Merged
     from merger.progress import Progress
     from transfer_plugins.object_store import ObjectStore
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from merger.dag_status import DagStatus, NodeStatus
 from merger.packed_ids import pack_ids
 from merger.predicted_ids import PredictedIds
-from merger.quantum_states import Known, QuantumState, settle
+from merger.quantum_states import Known, QuantumState, States, settle
 
 
 def quantum(number: int) -> str:
@@ -36,7 +36,7 @@ def make_dag(*statuses: NodeStatus, is_ended: bool = False) -> DagStatus:
     return DagStatus(is_ended, ids, np.array(statuses, np.int8))
 
 
-def states(found: np.ndarray) -> str:  # type: ignore[type-arg]
+def states(found: States) -> str:
     """One letter for each quantum: O, M, F, B, D (missing), Q, W."""
     letters = {state: state.name[0] for state in QuantumState} | {QuantumState.MISSING: "D"}
     return "".join(letters[QuantumState(number)] for number in found)
