@@ -4,6 +4,7 @@
 import time
 from collections.abc import Collection, Iterator
 
+from merger.archived_deltas import with_archives
 from merger.bucket_comparison import (
     compare_checksums,
     compare_objects,
@@ -55,12 +56,15 @@ def verify_run(
         If one of the three cannot be read.
     """
     progress, began = progress or Progress(), time.monotonic()
+    store = with_archives(store, run)
     predictions = read_predictions(store, run)
     # The registry first: a delta that arrives meanwhile is then rightly said to be not merged.
     rows = registry.read_snapshot(lambda cursor: read_rows(cursor, run))
     by_attempt, strangers = list_deltas(store, run)
     report = VerifyReport(run, n_deltas=len(by_attempt), n_datasets=len(rows.datasets))
     report.add(bad_delta(key, "wrong_key", rows) for key in strangers)
+    archives = {bad.key: bad.message for bad in store.bad_archives()}
+    report.add(bad_delta(key, message, rows) for key, message in archives.items())
     progress.start(len(by_attempt))
     expected = ExpectedRows()
     keys = by_attempt.values()
@@ -79,7 +83,7 @@ def verify_run(
         report.add(compare_checksums(store, sizes, run, rows))
     objects, logs = without_other_runs(sizes, run), list_logs(store, run)
     _add_left(report, LeftObjects(objects, logs, keys, rows, expected))
-    report.add(_recorded(rows, {*keys, *strangers}))
+    report.add(_recorded(rows, {*keys, *strangers, *archives}))
     predicted = list(predictions.quantum_ids())
     report.add(_notes(predicted, expected))
     report.n_quanta, report.n_objects = len(predicted), len(objects)

@@ -212,6 +212,8 @@ def test_merge_tells_of_a_damaged_archive(merged_site: MergeSite, other_database
     (bad,) = report.quarantined
     assert bad.reason == "bad_archive"
     assert "it is damaged" in bad.message
+    (difference,) = site.differences()
+    assert (difference.kind, difference.key) == ("delta_bad", bad.key)
     site.store.delete(bad.key)
     assert site.merge().exit_code == ExitCode.OK
     with CentralRegistry(other_database) as registry:

@@ -17,6 +17,7 @@ from merger.central_registry import CentralRegistry
 from merger.delta_archive import ArchiveReport, NoDeltasError, archive_run
 from merger.exit_codes import ExitCode
 from merger.merge import merge_run
+from merger.verification import verify_run
 from registry import names
 from registry.attempt import AttemptStatus
 from registry.delta import Delta, write_delta
@@ -225,4 +226,6 @@ def test_merge_from_archive_equals_merge_from_deltas(site: MergeSite, other_data
     site.put(site.delta(2, 5))
     with CentralRegistry(other_database) as registry:
         assert merge_run(registry, site.store, RUN).exit_code == ExitCode.QUARANTINED
-    assert dumps.dump(other_database) == site.dump()
+        assert dumps.dump(other_database) == site.dump()
+        found = verify_run(registry, site.store, RUN).findings
+    assert [one.kind for one in found if one.is_difference] == ["delta_bad"]
