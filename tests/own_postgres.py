@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -156,6 +157,14 @@ class OwnPostgres:
         with psycopg.connect(self.address(database), autocommit=True) as connection:
             quoted = [sql.Identifier(name) for name in names]
             connection.execute(sql.SQL(statement).format(*quoted))
+
+    def is_up(self) -> bool:
+        """Whether it takes connections; a server that has ended is started again."""
+        if not self.is_running():
+            self.start()
+        with suppress(psycopg.OperationalError), psycopg.connect(self.address()):
+            return True
+        return False
 
     def remove(self) -> None:
         """End the server however it is, and remove its files."""

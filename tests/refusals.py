@@ -56,3 +56,18 @@ def check_refused(
 def files_below(directory: Path) -> set[str]:
     """Everything below a directory."""
     return {str(path.relative_to(directory)) for path in directory.rglob("*")}
+
+
+def start(
+    cwd: Path, *words: str, module: str = "executor", **environment: str
+) -> "subprocess.Popen[str]":
+    """Start what `call` runs, and leave it running."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *words],
+        cwd=cwd,
+        env={**os.environ, **NO_AWS, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
