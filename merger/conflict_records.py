@@ -6,6 +6,7 @@ a decision that a policy made goes with the conflict. A person's decision stays,
 if the conflict comes back.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -77,7 +78,7 @@ class ConflictCounts:
 
 def read_decisions(cursor: Cursor, table_name: str, keys: Iterable[str]) -> dict[str, Decision]:
     """Return what is on record about these keys."""
-    cursor.execute(statements.READ_DECISIONS, (table_name, list(keys)))
+    cursor.execute(statements.READ_DECISIONS, (table_name, json.dumps(list(keys))))
     return {key: Decision(*row) for key, *row in cursor.fetchall()}
 
 
@@ -89,7 +90,7 @@ def policy_decision(policy: Policy) -> Decision | None:
 
 def checksums_of(cursor: Cursor, contents: list[str]) -> list[str]:
     """Return the checksums of contents as ``merge_conflict`` has them."""
-    cursor.execute(statements.READ_CHECKSUMS, (contents,))
+    cursor.execute(statements.READ_CHECKSUMS, (f"[{','.join(contents)}]",))
     return [checksum for (checksum,) in cursor.fetchall()]
 
 
@@ -108,15 +109,15 @@ def replace_conflicts(
         About these keys, on record or by policy; those by policy are recorded.
     """
     touched = list(keys)
-    cursor.execute(statements.DELETE_CONFLICTS, (table_name, touched))
+    cursor.execute(statements.DELETE_CONFLICTS, (table_name, json.dumps(touched)))
     before = set(cursor.fetchall())
     after = _insert_sides(cursor, table_name, list(sides))
     in_conflict = {key for key, _ in after}
     lapsed = [key for key in touched if key not in in_conflict]
-    cursor.execute(statements.DELETE_LAPSED_DECISIONS, (table_name, lapsed))
+    cursor.execute(statements.DELETE_LAPSED_DECISIONS, (table_name, json.dumps(lapsed)))
     made = {key: decisions[key].kind for key in in_conflict if _is_by_policy(decisions.get(key))}
-    rows = {"keys": list(made), "kinds": list(made.values())}
-    cursor.execute(statements.INSERT_DECISIONS, {"table_name": table_name} | rows)
+    wanted = {"table_name": table_name, "kinds": json.dumps(made)}
+    cursor.execute(statements.INSERT_DECISIONS, wanted)
     settled = {key for key in in_conflict & decisions.keys() if decisions[key].kind != "chosen"}
     settled |= {
         key
@@ -134,11 +135,12 @@ def _is_by_policy(decision: Decision | None) -> bool:
 def _insert_sides(
     cursor: Cursor, table_name: str, sides: list[ConflictSide]
 ) -> set[tuple[str, str]]:
-    columns = {
-        "keys": [side.conflict_key for side in sides],
-        "contents": [side.content for side in sides],
-        "attempt_ids": [side.attempt_id for side in sides],
-        "kept": [side.kept for side in sides],
-    }
-    cursor.execute(statements.INSERT_CONFLICTS, {"table_name": table_name} | columns)
+    # Contents are JSON already, and stay the text that they are.
+    rows = ",".join(
+        f'{{"conflict_key":{json.dumps(side.conflict_key)},"content":{side.content},'
+        f'"attempt_id":{json.dumps(side.attempt_id)},"kept":{json.dumps(side.kept)}}}'
+        for side in sides
+    )
+    wanted = {"table_name": table_name, "sides": f"[{rows}]"}
+    cursor.execute(statements.INSERT_CONFLICTS, wanted)
     return set(cursor.fetchall())

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from merger.exit_codes import ExitCode
-from merger.settling import RecordedConflict, ShownSide, SettleReport
+from merger.settling import RecordedConflict, SettleReport, ShownSide
 from registry.model import format_data_id
 from registry.typed_json import canonical
 from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore

@@ -81,26 +81,29 @@ d.dataset_id::text, d.run, d.dataset_type, d.data_id::text, d.quantum_id::text,
 d.attempt_id::text, r.object_key, r.size_bytes, r.checksum, r.storage_class
 """
 
+# Keys come as one JSON text: thousands of JSON texts in an array are slow to write.
+_CLAIMED: LiteralString = """json_to_recordset(%(claimed)s::json)
+    AS k (dataset_id uuid, run text, dataset_type text, data_id jsonb)"""
+
 # Datasets in the table that have one of these ids, or one of these (RUN, type, data ID).
 READ_DATASET_SIDES = f"""
-SELECT {DATASET_SIDE} FROM dataset d LEFT JOIN datastore_record r USING (dataset_id)
-WHERE d.dataset_id = ANY(%(ids)s::uuid[])
+SELECT {DATASET_SIDE} FROM {_CLAIMED} JOIN dataset d ON d.dataset_id = k.dataset_id
+LEFT JOIN datastore_record r ON r.dataset_id = d.dataset_id
 UNION
-SELECT {DATASET_SIDE}
-FROM unnest(%(runs)s::text[], %(types)s::text[], %(data_ids)s::jsonb[]) AS k (run, type, data_id)
-JOIN dataset d ON d.run = k.run AND d.dataset_type = k.type AND d.data_id = k.data_id
-LEFT JOIN datastore_record r USING (dataset_id)
+SELECT {DATASET_SIDE} FROM {_CLAIMED}
+JOIN dataset d ON d.run = k.run AND d.dataset_type = k.dataset_type AND d.data_id = k.data_id
+LEFT JOIN datastore_record r ON r.dataset_id = d.dataset_id
 """
 
 # The same among the sides that lost a conflict; the others are in the table.
-READ_CONFLICT_SIDES = """
-SELECT c.content, c.attempt_id::text FROM merge_conflict c
-WHERE c.table_name = 'dataset' AND NOT c.kept AND c.content->>'dataset_id' = ANY(%(ids)s)
+READ_CONFLICT_SIDES = f"""
+SELECT c.content, c.attempt_id::text
+FROM {_CLAIMED} JOIN merge_conflict c ON c.content->>'dataset_id' = k.dataset_id::text
+WHERE c.table_name = 'dataset' AND NOT c.kept
 UNION
 SELECT c.content, c.attempt_id::text
-FROM unnest(%(runs)s::text[], %(types)s::text[], %(data_ids)s::jsonb[]) AS k (run, type, data_id)
-JOIN merge_conflict c ON c.content->>'run' = k.run AND c.content->>'dataset_type' = k.type
-    AND c.content->'data_id' = k.data_id
+FROM {_CLAIMED} JOIN merge_conflict c ON c.content->>'run' = k.run
+    AND c.content->>'dataset_type' = k.dataset_type AND c.content->'data_id' = k.data_id
 WHERE c.table_name = 'dataset' AND NOT c.kept
 """
 
@@ -113,7 +116,8 @@ WHERE table_name = 'dataset' AND attempt_id = ANY(%s::uuid[])
 # Sides of the conflicts about these keys.
 READ_SIDES_OF_KEYS = """
 SELECT content, attempt_id::text FROM merge_conflict
-WHERE table_name = 'dataset' AND conflict_key = ANY(%s)
+WHERE table_name = 'dataset'
+  AND conflict_key IN (SELECT json_array_elements_text(%s::json))
 """
 
 # Take datasets away; their datastore records go with them.
@@ -121,7 +125,8 @@ DELETE_DATASETS = "DELETE FROM dataset WHERE dataset_id = ANY(%s::uuid[])"
 
 # Rows of recorded conflicts about these keys go, and come back as they are now.
 DELETE_CONFLICTS = """
-DELETE FROM merge_conflict WHERE table_name = %s AND conflict_key = ANY(%s)
+DELETE FROM merge_conflict
+WHERE table_name = %s AND conflict_key IN (SELECT json_array_elements_text(%s::json))
 RETURNING conflict_key, content_checksum
 """
 
@@ -132,15 +137,17 @@ INSERT INTO merge_conflict
 SELECT %(table_name)s, conflict_key,
     'sha256:' || encode(sha256(convert_to(content::text, 'UTF8')), 'hex'),
     content, attempt_id, kept
-FROM unnest(%(keys)s::text[], %(contents)s::jsonb[], %(attempt_ids)s::uuid[], %(kept)s::bool[])
-    AS side (conflict_key, content, attempt_id, kept)
+FROM json_to_recordset(%(sides)s::json)
+    AS side (conflict_key text, content jsonb, attempt_id uuid, kept boolean)
 RETURNING conflict_key, content_checksum
 """
 
 # Checksums of contents as the table of conflicts has them.
 READ_CHECKSUMS = """
 SELECT 'sha256:' || encode(sha256(convert_to(content::text, 'UTF8')), 'hex')
-FROM unnest(%s::jsonb[]) WITH ORDINALITY AS side (content, place) ORDER BY place
+FROM json_array_elements(%s::json) WITH ORDINALITY AS side (text, place),
+    CAST(text AS jsonb) AS content
+ORDER BY place
 """
 
 # ---- decisions ----
@@ -148,18 +155,18 @@ FROM unnest(%s::jsonb[]) WITH ORDINALITY AS side (content, place) ORDER BY place
 # What is on record about these keys.
 READ_DECISIONS = """
 SELECT conflict_key, decision, content_checksum, by_policy FROM conflict_decision
-WHERE table_name = %s AND conflict_key = ANY(%s)
+WHERE table_name = %s AND conflict_key IN (SELECT json_array_elements_text(%s::json))
 """
 
 # Record what policies decided.
 INSERT_DECISIONS = """
 INSERT INTO conflict_decision (table_name, conflict_key, decision, by_policy)
-SELECT %(table_name)s, conflict_key, kind, true
-FROM unnest(%(keys)s::text[], %(kinds)s::text[]) AS made (conflict_key, kind)
+SELECT %(table_name)s, key, value, true FROM json_each_text(%(kinds)s::json)
 ON CONFLICT DO NOTHING
 """
 
 # What a policy decided goes with its conflict.
 DELETE_LAPSED_DECISIONS = """
-DELETE FROM conflict_decision WHERE table_name = %s AND conflict_key = ANY(%s) AND by_policy
+DELETE FROM conflict_decision
+WHERE table_name = %s AND conflict_key IN (SELECT json_array_elements_text(%s::json)) AND by_policy
 """

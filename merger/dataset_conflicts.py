@@ -17,6 +17,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from psycopg import Cursor
 
@@ -56,6 +57,9 @@ class Side:
     checksum: str | None
     storage_class: str | None
 
+    def __hash__(self) -> int:
+        return hash((self.dataset_id, self.attempt_id))
+
     @cached_property
     def keys(self) -> tuple[str, str]:
         """The two keys that it claims, as canonical JSON."""
@@ -68,9 +72,13 @@ class Side:
     @cached_property
     def content(self) -> str:
         """The side as ``merge_conflict`` holds it: all but the attempt, as JSON."""
-        fields = dataclasses.asdict(self) | {"data_id": json.loads(self.data_id)}
+        fields = self.columns() | {"data_id": json.loads(self.data_id)}
         del fields["attempt_id"]
         return canonical(fields)
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of its two rows."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def is_same_dataset(self, other: "Side") -> bool:
         """Tell whether both are one dataset with the same bytes, wherever these lie."""
@@ -82,7 +90,7 @@ class Side:
 
     def differences(self, other: "Side") -> tuple[str, str]:
         """Return the fields in which another side differs, here and there."""
-        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        mine, theirs = self.columns(), other.columns()
         names = [name for name in mine if mine[name] != theirs[name]]
         return (
             ", ".join(f"{name}={mine[name]}" for name in names),
@@ -146,7 +154,7 @@ def settle_keys(cursor: Cursor, keys: Sequence[str]) -> None:
     Raises nothing; a key without a conflict is passed over.
     """
     for some in _in_parts(keys):
-        cursor.execute(statements.READ_SIDES_OF_KEYS, (some,))
+        cursor.execute(statements.READ_SIDES_OF_KEYS, (json.dumps(some),))
         found = {_from_conflict(*row) for row in cursor.fetchall()}
         _settle(cursor, [], found, (), DEFER_ALL)
 
@@ -246,8 +254,8 @@ def _checksums(
 def _sides_retired(cursor: Cursor, retired: Collection[str], made: Sequence[str]) -> set[Side]:
     if not retired:
         return set()
-    by_id = {"ids": list(made), "runs": [], "types": [], "data_ids": []}
-    cursor.execute(statements.READ_DATASET_SIDES, by_id)
+    claimed = json.dumps([{"dataset_id": dataset_id} for dataset_id in made])
+    cursor.execute(statements.READ_DATASET_SIDES, {"claimed": claimed})
     gone = {side for side in map(side_from_row, cursor.fetchall()) if side.attempt_id in retired}
     cursor.execute(statements.READ_CONFLICT_SIDES_OF, (list(retired),))
     return gone | {_from_conflict(*row[:2]) for row in cursor.fetchall()}
@@ -260,13 +268,8 @@ def _sides_around(cursor: Cursor, sides: Iterable[Side]) -> tuple[set[Side], set
     new = set(sides)
     known = set(new)
     while new:
-        ordered = sorted(new, key=lambda side: side.dataset_id)
-        keys = {
-            "ids": [side.dataset_id for side in ordered],
-            "runs": [side.run for side in ordered],
-            "types": [side.dataset_type for side in ordered],
-            "data_ids": [side.data_id for side in ordered],
-        }
+        # The content has all columns of both keys.
+        keys = {"claimed": f"[{','.join(side.content for side in new)}]"}
         rows = cursor.execute(statements.READ_DATASET_SIDES, keys).fetchall()
         found_in_table = {side_from_row(row) for row in rows}
         rows = cursor.execute(statements.READ_CONFLICT_SIDES, keys).fetchall()
@@ -294,5 +297,5 @@ def _insert_sides(cursor: Cursor, sides: Iterable[Side]) -> None:
     has_record = [side for side in ordered if side.object_key is not None]
     for name, of_table in (("dataset", ordered), ("datastore_record", has_record)):
         if of_table:
-            table = dataset_tables([dataclasses.asdict(side) for side in of_table])[name]
+            table = dataset_tables([side.columns() for side in of_table])[name]
             CopyRows.encode(table).copy_into(cursor, name)

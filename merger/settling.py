@@ -5,6 +5,7 @@ A person's decision is a row of ``conflict_decision``; what it changes in the re
 the same rule as in a merge. It may be replaced by another one at any time.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -199,7 +200,7 @@ def _settle(
     report = SettleReport(decision)
     with cursor.connection.transaction(force_rollback=is_dry):
         for table_name, keys in sorted(by_table.items()):
-            wanted = {"table_name": table_name, "keys": keys}
+            wanted = {"table_name": table_name, "keys": json.dumps(keys)}
             before = set(cursor.execute(statements.READ_KEPT, wanted).fetchall())
             if decision == DEFER:
                 cursor.execute(statements.DELETE_DECISIONS, wanted)

@@ -83,18 +83,21 @@ HAVING array_agg(c.content_checksum ORDER BY c.content_checksum) = (SELECT check
 WRITE_DECISIONS = """
 INSERT INTO conflict_decision (table_name, conflict_key, decision, content_checksum, by_policy)
 SELECT %(table_name)s, conflict_key, %(decision)s, %(content_checksum)s, false
-FROM unnest(%(keys)s::text[]) AS settled (conflict_key) ORDER BY 2
+FROM json_array_elements_text(%(keys)s::json) AS settled (conflict_key) ORDER BY 2
 ON CONFLICT (table_name, conflict_key) DO UPDATE SET
     decision = excluded.decision, content_checksum = excluded.content_checksum, by_policy = false
 """
 
 # Take decisions back.
 DELETE_DECISIONS = """
-DELETE FROM conflict_decision WHERE table_name = %(table_name)s AND conflict_key = ANY(%(keys)s)
+DELETE FROM conflict_decision
+WHERE table_name = %(table_name)s
+  AND conflict_key IN (SELECT json_array_elements_text(%(keys)s::json))
 """
 
 # The sides of these conflicts that are in the table.
 READ_KEPT = """
 SELECT conflict_key, content_checksum FROM merge_conflict
-WHERE table_name = %(table_name)s AND conflict_key = ANY(%(keys)s) AND kept
+WHERE table_name = %(table_name)s AND kept
+  AND conflict_key IN (SELECT json_array_elements_text(%(keys)s::json))
 """
