@@ -70,7 +70,7 @@ def list_deltas(store: ObjectStore, run: str) -> DeltaListing:
     transfer_plugins.object_store.TransferError
     """
     prefix = names.delta_prefix(run)
-    found = (stored.key for stored in store.list_objects(prefix))
+    found = store.list_keys(prefix)
     parts, strangers = [_pack_keys([], prefix)], []
     while keys := list(itertools.islice(found, _AT_ONCE)):
         try:

@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import IO, Any
 
 from merger.archived_deltas import ArchivedDeltaStore
-from merger.archived_deltas import ArchivedDeltaStore
 from merger.frames import FrameError, read_frame, write_frame
 from merger.prepared_batch import PreparedBatch
 from merger.reading_errors import raised

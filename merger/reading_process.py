@@ -73,10 +73,6 @@ class _Reader:
 
         if self._opened is None:
             store = open_store(self._request["uri"], endpoint_url=self._request["endpoint_url"])
-            if self._request["archives"]:
-                from merger.archived_deltas import with_archives
-
-                store = with_archives(store, self._request["run"])
             run = self._request["run"]
             self._opened = with_archives(store, run), read_predictions(store, run)
         store, predictions = self._opened

@@ -18,6 +18,13 @@ def walk_files(root: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
     OSError
         If a directory is there and cannot be read: an empty listing would say that nothing is.
     """
+    for path in walk_paths(root, prefix):
+        with suppress(FileNotFoundError):
+            yield path, os.stat(f"{root}/{path}")
+
+
+def walk_paths(root: Path, prefix: str) -> Iterator[str]:
+    """Give the same paths, and look at no file; raises as `walk_files`."""
     directory, _, start = prefix.rpartition("/")
     waiting = [iter(_names(root, f"{directory}/" if directory else "", start))]
     while waiting:
@@ -27,8 +34,7 @@ def walk_files(root: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
         elif name.endswith("/"):
             waiting.append(iter(_names(root, name)))
         else:
-            with suppress(FileNotFoundError):
-                yield name, os.stat(f"{root}/{name}")
+            yield name
 
 
 def _names(root: Path, above: str, start: str = "") -> list[str]:

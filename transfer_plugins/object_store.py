@@ -18,10 +18,11 @@ from pathlib import Path
 from registry.errors import QuantumExecError
 from registry.names import check_key
 from transfer_plugins.checksums import checksum_of_file
-from transfer_plugins.file_walk import walk_files
+from transfer_plugins.file_walk import walk_files, walk_paths
 
 # How names of files begin that are being written, and are no objects.
 _PART = ".part-"
+_READ_BYTES = 1 << 16
 
 # What boto3 takes, but for ARNs; refused here it is a mistake in a URI, not a failed transfer.
 _S3_ROOT = re.compile(r"s3://([A-Za-z0-9._-]{1,255})((?:/[^\x00-\x1f?#]*)?)\Z")
@@ -136,6 +137,10 @@ class ObjectStore(ABC):
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
         """Give every object whose key begins with ``prefix``, ordered by key."""
 
+    def list_keys(self, prefix: str) -> Iterator[str]:
+        """Give the keys alone, in the same order; faster where an object must be asked for more."""
+        return (stored.key for stored in self.list_objects(prefix))
+
     @abstractmethod
     def get(self, key: str) -> bytes:
         """Return a small object whole."""
@@ -243,6 +248,11 @@ class DirectoryObjectStore(ObjectStore):
         for key, found in self._files(prefix, are_parts=False):
             yield StoredObject(key, found.st_size, found.st_mtime)
 
+    def list_keys(self, prefix: str) -> Iterator[str]:
+        """Give the paths of all files below, without looking at the files."""
+        with _naming(self, prefix):
+            yield from (key for key in walk_paths(self.root, prefix) if not _is_part(key))
+
     def _files(self, prefix: str, *, are_parts: bool) -> Iterator[tuple[str, os.stat_result]]:
         with _naming(self, prefix):
             yield from (f for f in walk_files(self.root, prefix) if _is_part(f[0]) == are_parts)
@@ -250,9 +260,16 @@ class DirectoryObjectStore(ObjectStore):
     def get(self, key: str) -> bytes:
         """Return an object whole."""
         name = f"{self.root}/{check_key(key, f'datastore {self.uri}')}"
-        # Unbuffered and without a Path: twice as fast for the few kB of a delta.
-        with _naming(self, key), open(name, "rb", buffering=0) as file:
-            return file.read()
+        # System calls alone, and few: twice as fast as a file object for the few kB of a delta.
+        with _naming(self, key):
+            file = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                content = os.read(file, _READ_BYTES)
+                while more := os.read(file, _READ_BYTES):
+                    content += more
+            finally:
+                os.close(file)
+        return content
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """Return bytes of a file."""
