@@ -62,13 +62,13 @@ def running_server() -> Iterator[OwnPostgres]:
 def show(trials: list[Trial]) -> None:
     """Print a line for each seed, and faults by kind."""
     table = Table(title="chaos")
-    for name in ("seed", "store", "hit/faults", "kills", "started", "s", "chaos s", "outcome"):
+    for name in ("seed", "store", "hit/faults", "kills", "started", "faults s", "s", "outcome"):
         table.add_column(name, justify="right")
     for trial in trials:
         table.add_row(
             *(str(trial.seed), trial.datastore, f"{trial.n_hit}/{len(trial.struck)}"),
-            *(str(trial.n_kills), str(trial.n_started), f"{trial.wall_s:.0f}"),
-            f"{trial.chaos_s:.0f}",
+            *(str(trial.n_kills), str(trial.n_started), f"{trial.seconds.get('faults', 0):.0f}"),
+            f"{trial.wall_s:.0f}",
             f"WRONG: {trial.directory}" if trial.problems else "equal",
         )
     console = Console()
@@ -124,7 +124,7 @@ def told(trial: Trial) -> str:
     return (
         f"seed {trial.seed} ({trial.datastore}): {outcome}; {trial.n_deltas} deltas, "
         f"{trial.n_hit} of {len(trial.struck)} faults hit ({kinds}), {trial.n_kills} kills, "
-        f"{trial.n_started} mergers started, {trial.chaos_s:.0f} s of chaos, {trial.wall_s:.0f} s"
+        f"{trial.n_started} mergers started, {trial.seconds.get('faults', 0):.0f} s of faults, {trial.wall_s:.0f} s"
     )
 
 

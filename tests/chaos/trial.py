@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -76,7 +76,8 @@ class Trial:
     n_deltas: int = 0
     n_conflicts: int = 0
     n_quarantined: int = 0
-    chaos_s: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By stage: faults, until the mergers were done, until they ended, looking at the outcome."""
     wall_s: float = 0.0
     problems: list[str] = field(default_factory=list)
     directory: str | None = None
@@ -174,16 +175,19 @@ class Running:
         survey = self.survey
         trial.n_deltas, trial.n_conflicts = len(survey.deltas), len(survey.conflicts)
         trial.n_quarantined = len(survey.quarantine)
-        began = time.monotonic()
         self.mergers.start()
-        trial.problems += self._trouble()
-        trial.problems += self._wait_until_done()
-        trial.chaos_s = time.monotonic() - began
+        with _timed(trial, "faults"):
+            trial.problems += self._trouble()
+        with _timed(trial, "done"):
+            trial.problems += self._wait_until_done()
+        with _timed(trial, "ended"):
+            self.mergers.settle(60)
+            trial.problems += self._left_over()
         n_hit = sum(one.is_hit for one in self.scene.struck)
         if n_hit < len(self.faults) * 3 // 4:
             trial.problems.append(f"only {n_hit} of {len(self.faults)} faults met anybody")
-        trial.problems += self._left_over()
-        trial.problems += self._compare()
+        with _timed(trial, "outcome"):
+            trial.problems += self._compare()
 
     def _trouble(self) -> Iterator[str]:
         late = self.survey.late(self.rng)
@@ -208,7 +212,6 @@ class Running:
             time.sleep(0.1)
         if n_merged < n_wanted:
             yield f"the mergers were not done: {n_merged} of {n_wanted} deltas"
-        self.mergers.settle(60)
 
     def _archive(self) -> Iterator[str]:
         code, report = self._registry_merge("archive", None, self.datastore.uri)
@@ -321,6 +324,13 @@ class Running:
             return done.returncode, json.loads(done.stdout.splitlines()[-1])
         except (IndexError, ValueError):
             return done.returncode, {"stdout": done.stdout, "stderr": done.stderr}
+
+
+@contextmanager
+def _timed(trial: Trial, stage: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    trial.seconds[stage] = round(time.monotonic() - began, 1)
 
 
 def _create_database(server: OwnPostgres, name: str) -> None:
