@@ -91,6 +91,11 @@ module                 subject
 `measured_files`       sizes and checksums asked of the store
 `file_ingest`          ``ingest-files``
 `dimension_ingest`     ``ingest-dimensions``
+`sqlite_import`        ``import``
+`sqlite_source`        an SQLite file of somebody else, read without trusting it
+`sqlite_rows`          rows of our tables in it, checked column by column
+`sqlite_deltas`        attempts of a repository in SQLite, as deltas
+`registry_file`        what an SQLite registry holds for an import
 `entry_reports`        what is shown about entries from outside
 `conflict_statements`  all SQL about conflicts
 `conflict_policy`      defer, keep, replace, fail: what a merge does about new conflicts

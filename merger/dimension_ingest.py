@@ -16,10 +16,8 @@ from psycopg import Cursor
 
 from merger import outside_statements
 from merger.central_registry import CentralRegistry
-from merger.collation import dimension_table
 from merger.conflict_policy import DEFER_ALL, ConflictPolicies
-from merger.conflict_records import ConflictCounts, NeedsCareError
-from merger.copy_format import CopyRows
+from merger.conflict_records import ConflictCounts
 from merger.data_id_columns import (
     INTEGER_TEXT,
     MAX_DATA_ID_BYTES,
@@ -27,9 +25,9 @@ from merger.data_id_columns import (
     ValueKind,
     kinds_of,
 )
-from merger.dimension_conflicts import insert_dimensions
 from merger.duplicate_rows import Claims
 from merger.exit_codes import ExitCode
+from merger.outside_entries import insert_records
 from merger.progress import Progress
 from merger.source_table import BadRows, Numbers, Rows, SourceTable, SourceTableError
 from registry.model import DimensionRecord, check_identifier
@@ -192,30 +190,22 @@ class _DimensionIngestion:
             for row in zip(*typed.values(), strict=True):
                 record = dict(zip(names, row, strict=True))
                 data_id = {name: record.pop(name) for name in values}
-                records.append(DimensionRecord(self._ingest.dimension, data_id, record))  # type: ignore[arg-type]
+                records.append(DimensionRecord(self._ingest.dimension, data_id, record))
             yield sorted(records, key=lambda r: canonical(r.data_id))
 
     def _insert(self, records: list[DimensionRecord]) -> None:
-        rows = CopyRows.encode(dimension_table((record, None) for record in records))
         data_ids = [canonical(record.data_id) for record in records]
         texts = [canonical(record.record) for record in records]
-        policies = self._ingest.policies
 
-        def insert(cursor: Cursor, *, careful: bool) -> tuple[ConflictCounts, tuple[int, int]]:
-            cursor.execute(
-                outside_statements.COUNT_RECORDS, (data_ids, texts, self._ingest.dimension)
-            )
-            there: tuple[int, int] = cursor.fetchone() or (0, 0)
-            if self._ingest.is_dry:
-                return ConflictCounts(), there
-            return insert_dimensions(cursor, rows, careful=careful, policies=policies), there
+        def count(cursor: Cursor) -> tuple[int, int]:
+            values = (data_ids, texts, self._ingest.dimension)
+            cursor.execute(outside_statements.COUNT_RECORDS, values)
+            return cursor.fetchone() or (0, 0)
 
-        try:
-            conflicts, there = self._registry.transact(lambda c: insert(c, careful=False))
-        except NeedsCareError:
-            conflicts, there = self._registry.transact(
-                lambda c: insert(c, careful=True), alone=True
-            )
+        there = self._registry.read_snapshot(count)
+        conflicts = ConflictCounts()
+        if not self._ingest.is_dry:
+            conflicts = insert_records(self._registry, records, self._ingest.policies)
         self.report.conflicts.add(conflicts)
         self.report.n_skipped += there[0]
         self.report.n_conflicting += there[1]

@@ -10,6 +10,7 @@ from rich.table import Table
 from merger.dimension_ingest import DimensionReport
 from merger.file_ingest import IngestReport
 from merger.outside_entries import EntryCounts
+from merger.sqlite_import import ImportReport
 
 _LABELS = {
     "n_inserted": "inserted",
@@ -115,3 +116,39 @@ def show_dimensions(console: Console, report: DimensionReport, is_dry: bool) -> 
     show_counts(console, f"records of {report.dimension}", before, counts, is_dry)
     columns = ", ".join(f"{name}: {kind}" for name, kind in report.columns.items())
     console.print(f"values: {columns}", markup=False, soft_wrap=True)
+
+
+def import_object(report: ImportReport, is_dry: bool) -> dict[str, object]:
+    """Return the report of ``import`` as ``--json`` prints it."""
+    return {
+        "source": report.source,
+        "kind": report.kind,
+        "dry_run": is_dry,
+        "exit_code": int(report.exit_code),
+        "tables": {
+            name: dataclasses.asdict(count) | {"equal": count.is_equal}
+            for name, count in report.tables.items()
+        },
+        "n_attempts_merged": report.merged.n_deltas,
+        "n_attempt_conflicts": report.merged.n_conflicts,
+        "n_dimension_conflicts": report.n_dimension_conflicts,
+        "notes": report.notes,
+    } | counts_object(report.entries)
+
+
+def show_import(console: Console, report: ImportReport, is_dry: bool) -> None:
+    """Print what an import did, and each table of the file beside the central registry."""
+    before = {"attempts merged": report.merged.n_deltas} if report.merged.n_deltas else {}
+    if conflicts := report.merged.n_conflicts + report.n_dimension_conflicts:
+        before["new conflicts of attempts and dimension records"] = conflicts
+    show_counts(console, "datasets from outside", before, report.entries, is_dry)
+    table = Table("table")
+    for heading in ("in the file", "left out", "in the registry"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for name, count in report.tables.items():
+        numbers = map(str, (count.n_source, count.n_left_out, count.n_present))
+        table.add_row(name, *numbers, "equal" if count.is_equal else "differs")
+    console.print(table)
+    for line in report.notes:
+        console.print(line, markup=False, soft_wrap=True)

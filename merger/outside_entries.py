@@ -21,16 +21,18 @@ from psycopg import Cursor
 
 from merger import collection_chains, outside_statements, statements
 from merger.central_registry import CentralRegistry
+from merger.collation import dimension_table
 from merger.conflict_policy import DEFER_ALL, ConflictPolicies
-from merger.conflict_records import ConflictsRefusedError, NeedsCareError, Refusal
+from merger.conflict_records import ConflictCounts, ConflictsRefusedError, NeedsCareError, Refusal
 from merger.copy_format import CopyRows
 from merger.database_errors import describe
 from merger.dataset_conflicts import settle_datasets, side_from_row
 from merger.dataset_types import ensure_dataset_type
+from merger.dimension_conflicts import insert_dimensions
 from merger.exit_codes import ExitCode
 from merger.progress import Progress
 from registry.errors import QuantumExecError
-from registry.model import DatasetType
+from registry.model import DatasetType, DimensionRecord
 
 BATCH_SIZE = 20_000
 """Datasets in one transaction."""
@@ -251,3 +253,22 @@ def _compare(cursor: Cursor, batch: OutsideBatch) -> tuple[EntryCounts, list[str
         return counts, []
     cursor.execute(statements.READ_CONTENDED_DATASETS)
     return counts, sorted(dataset_id for (dataset_id,) in cursor.fetchall())
+
+
+def insert_records(
+    registry: CentralRegistry, records: Iterable[DimensionRecord], policies: ConflictPolicies
+) -> ConflictCounts:
+    """Insert dimension records by the rules of a merge, in one transaction.
+
+    Their source is their content, as for those of a graph. Policy ``fail`` counts as ``defer``.
+    """
+    rows = CopyRows.encode(dimension_table((record, None) for record in records))
+    policies = policies.without_fail()
+
+    def insert(cursor: Cursor, *, careful: bool) -> ConflictCounts:
+        return insert_dimensions(cursor, rows, careful=careful, policies=policies)
+
+    try:
+        return registry.transact(partial(insert, careful=False))
+    except NeedsCareError:
+        return registry.transact(partial(insert, careful=True), alone=True)

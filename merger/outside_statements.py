@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """All SQL of what comes from outside (files, tables, SQLite), one line of purpose each."""
 
+from typing import LiteralString
+
 # Let the planner know the size of both stages.
 ANALYZE_STAGED = "ANALYZE staged_dataset, staged_record"
 
@@ -65,6 +67,36 @@ SELECT count(*) FILTER (WHERE d.record = k.record), count(*) FILTER (WHERE d.rec
 FROM unnest(%s::jsonb[], %s::jsonb[]) AS k (data_id, record)
 JOIN dimension_record d ON d.dimension = %s AND d.data_id = k.data_id
 """
+
+# Datasets that some quanta have made.
+READ_MADE = "SELECT dataset_id::text FROM dataset WHERE quantum_id = ANY(%s::uuid[])"
+
+# How many of these keys does a table have?
+COUNT_PRESENT: dict[str, LiteralString] = {
+    "run": "SELECT count(*) FROM run WHERE run = ANY(%s)",
+    "dataset_type": "SELECT count(*) FROM dataset_type WHERE dataset_type = ANY(%s)",
+    "dataset": "SELECT count(*) FROM dataset WHERE dataset_id = ANY(%s::uuid[])",
+    "datastore_record": "SELECT count(*) FROM datastore_record WHERE dataset_id = ANY(%s::uuid[])",
+    "merged_attempt": "SELECT count(*) FROM merged_attempt WHERE attempt_id = ANY(%s::uuid[])",
+    "quantum": "SELECT count(*) FROM quantum WHERE quantum_id = ANY(%s::uuid[])",
+    "attempt": "SELECT count(*) FROM attempt WHERE attempt_id = ANY(%s::uuid[])",
+    "dimension_record": """
+        SELECT count(*) FROM unnest(%s::text[], %s::jsonb[]) AS k (dimension, data_id)
+        JOIN dimension_record USING (dimension, data_id)
+    """,
+    "quantum_input": """
+        SELECT count(*) FROM unnest(%s::uuid[], %s::uuid[]) AS k (attempt_id, dataset_id)
+        JOIN quantum_input USING (attempt_id, dataset_id)
+    """,
+    "metric": """
+        SELECT count(*) FROM unnest(%s::uuid[], %s::text[]) AS k (attempt_id, name)
+        JOIN metric USING (attempt_id, name)
+    """,
+    "collection_chain": """
+        SELECT count(*) FROM unnest(%s::text[], %s::text[]) AS k (chain, child)
+        JOIN collection_chain USING (chain, child)
+    """,
+}
 
 # ---- collections ----------------------------------------------------------------------------
 
