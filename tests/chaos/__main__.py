@@ -124,7 +124,7 @@ def told(trial: Trial) -> str:
     return (
         f"seed {trial.seed} ({trial.datastore}): {outcome}; {trial.n_deltas} deltas, "
         f"{trial.n_hit} of {len(trial.struck)} faults hit ({kinds}), {trial.n_kills} kills, "
-        f"{trial.n_started} mergers started, {trial.seconds.get('faults', 0):.0f} s of faults, {trial.wall_s:.0f} s"
+        f"{trial.n_started} mergers started, {trial.wall_s:.0f} s {trial.seconds}"
     )
 
 
