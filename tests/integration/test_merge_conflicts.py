@@ -114,8 +114,11 @@ def test_loser_is_seen_though_nothing_in_the_table_claims_its_key(site: MergeSit
 
 def insert_by_hand(site: MergeSite, dataset_id: str, size_bytes: int, checksum: str) -> None:
     """Register the image of exposure 0 without any attempt."""
-    site.merge()
     with psycopg.connect(site.address) as connection:
+        connection.execute("INSERT INTO run VALUES (%s)", (site.graph.run,))
+        connection.execute(
+            "INSERT INTO dataset_type VALUES ('image', '[\"exposure\", \"detector\"]', 'Fits')"
+        )
         connection.execute(
             "INSERT INTO dataset VALUES (%s, %s, 'image', %s, NULL, NULL)",
             (dataset_id, site.graph.run, '{"exposure": 0, "detector": 1}'),
@@ -223,6 +226,7 @@ def test_graph_that_comes_after_the_attempt(
     site.merge()
     graph = factories.make_graph(1, name="more", dimension_records=airmass(airmass_of_graph))
     factories.publish(site.store, graph)
+    site.put(site.delta(1, 2))
     report = site.merge()
     assert (report.counts.n_conflicts, report.exit_code) == (1, ExitCode.CONFLICTS)
     assert site.merge().counts.n_conflicts == 0
