@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import LiteralString
 
 import numpy as np
 
@@ -143,6 +144,7 @@ class Sweep:
         self._before_s = math.inf if is_any_age else self._now_s - self.report.older_than_s
         self._list()
         self._snapshots = self._protection.look()
+        self._check_known()
         self._find_left()
         if self._objects.without_attempt()[self._left].any():
             self._protection.look_at_jobs()
@@ -173,24 +175,28 @@ class Sweep:
                 f"RUN {self._run!r}: expected a graph record below {self._store.uri}/{prefix}, "
                 "found none; check the names of datastore and RUN"
             )
-        if not self.report.is_delete:
-            return
-        is_standby, is_known = self._registry.read_snapshot(
-            lambda cursor: (
-                cursor.execute(statements.IS_STANDBY).fetchone() == (True,),
-                cursor.execute(statements.KNOWS_RUN, (self._run,)).fetchone() == (True,),
-            )
-        )
-        if is_standby:
+        if self.report.is_delete and self._asked(statements.IS_STANDBY):
             raise SweepRefusedError(
                 "sweep --delete: expected the primary server, found a standby, which may not know "
                 "yet what was registered; connect to the primary, or sweep without --delete"
             )
-        if not is_known:
+
+    def _check_known(self) -> None:
+        """Refuse to delete by what another registry says; one without deltas none has to know."""
+        deltas, _ = self._snapshots
+        n_deltas = len(deltas) + len(deltas.strangers)
+        if self.report.is_delete and n_deltas and not self._asked(statements.KNOWS_RUN):
             raise SweepRefusedError(
                 f"sweep --delete: expected a central registry that knows RUN {self._run!r}, found "
-                "one that does not; check --database, or merge the RUN first"
+                f"one that has none of its {n_deltas} deltas; check --database, or merge the RUN "
+                "first"
             )
+
+    def _asked(self, question: LiteralString) -> bool:
+        told = {"run": self._run}
+        return self._registry.read_snapshot(
+            lambda cursor: cursor.execute(question, told).fetchone() == (True,)
+        )
 
     def _list(self) -> None:
         control, logs = names.control_prefix(self._run), names.log_prefix(self._run)

@@ -4,8 +4,12 @@
 # Is this a server that follows another one, and may not know yet what that one has?
 IS_STANDBY = "SELECT pg_is_in_recovery()"
 
-# Does the registry know the RUN?
-KNOWS_RUN = "SELECT EXISTS (SELECT FROM run WHERE run = %s)"
+# Has anything of the RUN ever reached the registry?
+KNOWS_RUN = """
+SELECT EXISTS (SELECT FROM run WHERE run = %(run)s)
+    OR EXISTS (SELECT FROM merged_attempt WHERE run = %(run)s)
+    OR EXISTS (SELECT FROM quarantine WHERE run = %(run)s)
+"""
 
 # RUNs whose names begin with that of this one and a slash: their objects are their own.
 READ_RUNS_BELOW = "SELECT run FROM run WHERE starts_with(run, %(below)s)"

@@ -245,8 +245,9 @@ def test_run_without_a_graph_is_refused(site: MergeSite) -> None:
 
 
 def test_registry_that_does_not_know_the_run_deletes_nothing(site: MergeSite) -> None:
-    factories.put_objects(site.store, site.delta())
-    with pytest.raises(SweepRefusedError, match="check --database, or merge the RUN first"):
+    factories.put_objects(site.store, site.delta(1, 1))
+    site.put(site.delta(0, 2))
+    with pytest.raises(SweepRefusedError, match="has none of its 1 deltas; check --database"):
         swept(site, delete=True)
     assert len(keys_left(site)) == 2
 
