@@ -135,6 +135,12 @@ def _stop(scene: Scene, slot: Slot, trap: Trap, fault: Fault) -> None:
     scene.mergers.send(slot, signal.SIGCONT)
 
 
+def _kill_reader(scene: Scene, slot: Slot, trap: Trap, fault: Fault) -> None:
+    """The process that reads deltas for a merger is killed, as if memory had run out."""
+    scene.n_kills += scene.mergers.kill_children(slot)
+    trap.release(scene.network)
+
+
 def _terminate(scene: Scene, slot: Slot, trap: Trap, fault: Fault) -> None:
     scene.mergers.send(slot, signal.SIGTERM)
     trap.release(scene.network)
@@ -188,6 +194,7 @@ def _bucket(mode: Mode) -> Action:
 
 KINDS: dict[str, tuple[tuple[str, ...], Action]] = {
     "merger killed": (("copy", "commit", "moment"), _kill),
+    "reading process killed": (("copy", "commit"), _kill_reader),
     "merger stopped beyond its lease": (("copy", "commit"), _stop),
     "merger terminated": (("copy", "commit"), _terminate),
     "PostgreSQL restarted fast": (("copy", "commit"), _restart("fast")),

@@ -55,6 +55,8 @@ class Slot:
     n_started: int = 0
     signals: set[int] = field(default_factory=set)
     """Signals that this process was sent."""
+    is_orphaned: bool = False
+    """Whether a process that it had started was killed."""
 
 
 @cache
@@ -117,7 +119,7 @@ class Mergers:
 
     def _start(self, slot: Slot) -> None:
         slot.n_started += 1
-        slot.signals = set()
+        slot.signals, slot.is_orphaned = set(), False
         slot.words = [*self._arguments, "--json", *self._options(slot)]
         slot.words += ["--database", f"postgresql://postgres@127.0.0.1:{slot.database.port}/"]
         slot.words[-1] += self._database
@@ -161,7 +163,7 @@ class Mergers:
             report = json.loads(out.splitlines()[-1])
         stderr = Path(f"{slot.stem}.err").read_text(errors="replace")
         self.ended.append(Ended(slot.process.returncode, slot.words, report, stderr))
-        if problem := problem_of(self.ended[-1], slot.signals):
+        if problem := problem_of(self.ended[-1], slot):
             self.problems.append(f"{slot.stem.name}: {problem}")
 
     def send(self, slot: Slot, number: signal.Signals) -> bool:
@@ -172,6 +174,16 @@ class Mergers:
             slot.signals.add(number)
             slot.process.send_signal(number)
             return True
+
+    def kill_children(self, slot: Slot) -> int:
+        """SIGKILL the processes that a merger started; returns how many there were."""
+        with self.lock, suppress(psutil.Error):
+            children = psutil.Process(slot.process.pid).children() if slot.process else []
+            for child in children:
+                child.kill()
+            slot.is_orphaned = bool(children)
+            return len(children)
+        return 0
 
     def settle(self, timeout_s: float) -> bool:
         """Start none again, and let those that are there end; tells whether they did.
@@ -214,7 +226,7 @@ class Mergers:
         return dict(sorted(Counter(str(ended.exit_code) for ended in self.ended).items()))
 
 
-def problem_of(ended: Ended, signals: set[int]) -> str | None:
+def problem_of(ended: Ended, slot: Slot) -> str | None:
     """What is wrong with the way in which a merger ended, if anything is."""
     for sign in ("Traceback", "Exception ignored", "Warning:", "Error in sys.excepthook"):
         if sign in ended.stderr:
@@ -222,14 +234,16 @@ def problem_of(ended: Ended, signals: set[int]) -> str | None:
     code = ended.exit_code
     if code < 0:
         # A process that has just been started does not yet know how to stop well.
-        return None if -code in signals else f"ended by signal {-code}, which nobody sent"
+        return None if -code in slot.signals else f"ended by signal {-code}, which nobody sent"
     if code not in set(ExitCode):
         return f"exit code {code} is documented nowhere: {ended.stderr[-1000:]}"
     if not ended.report and code != ExitCode.STOPPED:
         return f"exit code {code} without a report: {ended.stderr[-1000:]}"
-    if code == ExitCode.STOPPED and signal.SIGTERM not in signals:
+    if code == ExitCode.STOPPED and signal.SIGTERM not in slot.signals:
         return "stopped, and nobody asked for that"
     kind = ended.report.get("error_type")
+    if slot.is_orphaned and kind == "reading_process":
+        return None
     if code in (ExitCode.ERROR, ExitCode.UNAVAILABLE) and kind not in _PASSING:
         return f"exit code {code} with {kind}: {ended.stderr[-1000:]}"
     if code in (ExitCode.USAGE, ExitCode.SCHEMA, ExitCode.NOT_PERMITTED):
