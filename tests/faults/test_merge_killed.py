@@ -58,6 +58,8 @@ def start_merge(site: MergeSite, address: str | None = None) -> subprocess.Popen
     """Start a real ``registry-merge merge``."""
     command = [sys.executable, "-m", "merger.cli", "merge", site.uri, site.graph.run, "--json"]
     command += ["--database", address or site.address, "--batch-size", str(BATCH_SIZE)]
+    # Others wait for the lease of one that was killed.
+    command += ["--lease", "1"]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
