@@ -2,7 +2,7 @@
 """Sweep: what nothing names is listed and deleted; whatever anything may still need is kept."""
 
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import LiteralString
 
@@ -105,7 +105,7 @@ def test_young_objects_are_kept(merged: MergeSite) -> None:
     assert (left, report.n_young, report.n_deleted) == ([], 2, 0)
 
 
-UNREADABLE = {
+UNREADABLE: dict[str, Callable[[bytes], bytes]] = {
     "cut short": lambda content: content[:-10],
     "flipped": lambda content: content.replace(b"worker-7", b"worker-8"),
     "newer format": lambda content: factories.framed(b'"format":99,"new":true}'),

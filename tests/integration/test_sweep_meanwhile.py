@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from psycopg import Cursor
 
 from merger.central_registry import CentralRegistry
+from merger.findings import Finding
 from merger.sweep import Sweep, SweepReport
 from merger.verification import verify_run
 from registry import names
 from registry.attempt import AttemptStatus
-from registry.delta import Delta, write_delta
+from registry.delta import DatastoreRow, Delta, write_delta
 from tests import dumps, factories
 from tests.fix_merge import MergeSite
 from transfer_plugins.object_store import DirectoryObjectStore
@@ -221,9 +222,9 @@ def test_who_protects_what(
     assert differences(after.findings) == differences(before.findings)
 
 
-def records_of(delta: Delta) -> list[factories.DatastoreRow]:
+def records_of(delta: Delta) -> list[DatastoreRow]:
     return delta.rows.datastore_record
 
 
-def differences(findings: list[object]) -> list[object]:
-    return [one for one in findings if getattr(one, "is_difference", False)]
+def differences(findings: list[Finding]) -> list[Finding]:
+    return [one for one in findings if one.is_difference]

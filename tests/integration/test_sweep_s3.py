@@ -15,7 +15,7 @@ from merger.sweep import Sweep, SweepReport
 from tests import factories
 from tests.s3_proxy import Fault, S3Proxy
 from transfer_plugins import s3_object_store
-from transfer_plugins.object_store import open_store
+from transfer_plugins.object_store import TransferRefusedError, open_store
 from transfer_plugins.s3_object_store import S3ObjectStore
 
 GRAPH = factories.make_graph(2)
@@ -154,7 +154,7 @@ def test_unfinished_uploads_that_may_not_be_listed(
     """A listing of them is a right of its own."""
 
     def refuse(prefix: str) -> Iterator[None]:
-        raise s3_object_store.TransferRefusedError("S3 said AccessDenied")
+        raise TransferRefusedError("S3 said AccessDenied")
 
     monkeypatch.setattr(store, "list_unfinished", refuse)
     report = swept(registry, store, delete=True)
