@@ -60,5 +60,5 @@ class MergeProcess:
             assert found[-1], f"it ended without {text!r}: {''.join(found)}"
             return text in found[-1]
 
-        wait_until(has_come, f"{text!r} is told")
+        wait_until(has_come, f"{text!r} is told", timeout_s=90)
         return found[-1]
