@@ -25,6 +25,7 @@ from registry.errors import InvalidNameError
 from registry.model import DimensionRecord
 from tests import dumps, factories
 from tests.fix_merge import MergeSite
+from tests.s3_proxy import S3Proxy
 from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore, open_store
 
 GRAPH = factories.make_graph(12)
@@ -229,3 +230,22 @@ def test_merge_from_archive_equals_merge_from_deltas(site: MergeSite, other_data
         assert dumps.dump(other_database) == site.dump()
         found = verify_run(registry, site.store, RUN).findings
     assert [one.kind for one in found if one.is_difference] == ["delta_bad"]
+
+
+def test_archive_in_s3_takes_few_requests(
+    datastore: str, s3_endpoint: str, database: str, tmp_path: Path
+) -> None:
+    with S3Proxy(s3_endpoint) as proxy:
+        store = open_store(datastore, endpoint_url=proxy.endpoint)
+        graph = factories.make_graph(60)
+        factories.publish(store, graph)
+        for number in range(60):
+            factories.put_delta(store, factories.make_delta(graph, number, number + 1))
+        archive_run(store, RUN)
+        proxy.seen.clear()
+        with CentralRegistry(database) as registry:
+            assert merge_run(registry, store, RUN).counts.n_deltas == 60
+        deltas = names.delta_prefix(RUN)
+        assert [seen.key for seen in proxy.of("GET") if f"{deltas}0" in seen.key] == []
+        archives = [seen for seen in proxy.of("GET") if "/archive/0" in seen.key]
+        assert 0 < len(archives) < 12
