@@ -94,6 +94,7 @@ def test_what_is_refused(
 
 
 def test_run_cannot_take_the_name_of_a_chain(runs: MergeSite) -> None:
+    runs.put(runs.delta(0, 1))
     chain(runs, "u/tester/night1", "a")
     with pytest.raises(CollectionError, match="expected a RUN, found a chain"):
         merge_run(runs.registry, runs.store, runs.graph.run)
