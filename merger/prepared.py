@@ -53,6 +53,11 @@ class DeltaReader:
             self._process.close()
         self._ahead.shutdown(cancel_futures=True)
 
+    @property
+    def reading_pid(self) -> int | None:
+        """Process id of the reading process, if there is one."""
+        return None if self._process is None else self._process.pid
+
     def prepare(self, keys: Sequence[str]) -> "Future[PreparedBatch]":
         """Begin to prepare a batch; several may be under way, and are done in this order.
 

@@ -51,6 +51,7 @@ class ReadingProcess:
         self._waiting: deque[tuple[list[str], Future[PreparedBatch]]] = deque()
         self._n_starts = 0
         self._is_closing = False
+        self._error: ReadingProcessError | None = None
         self._child = self._start()
         self._receiver = threading.Thread(target=self._receive, name="reading", daemon=True)
         self._receiver.start()
@@ -76,6 +77,9 @@ class ReadingProcess:
         """Ask for a batch."""
         future: Future[PreparedBatch] = Future()
         with self._lock:
+            if self._error is not None:
+                future.set_exception(self._error)
+                return future
             self._waiting.append((list(keys), future))
             # A process that died is noticed, and asked again, where its answers are read.
             with suppress(OSError):
@@ -145,12 +149,12 @@ class ReadingProcess:
                 _pipe(pipe).close()
         if self._n_starts == _STARTS:
             how = f"exit code {status}" if status >= 0 else signal.Signals(-status).name
-            error = ReadingProcessError(
+            self._error = ReadingProcessError(
                 f"RUN {self._request['run']!r}: the process that reads deltas ended with {how}, "
                 f"{_STARTS} times; what was merged before stays merged, merge again"
             )
             while self._waiting:
-                self._waiting.popleft()[1].set_exception(error)
+                self._waiting.popleft()[1].set_exception(self._error)
             return False
         self._child = self._start()
         with suppress(OSError):

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The reading process is killed, or the merge that started it: nothing half, nothing left."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from merger.delta_listing import list_deltas
+from merger.findings import FindingKind
+from merger.predictions import read_predictions
+from merger.prepared import DeltaReader
+from merger.reading_client import ReadingProcessError
+from tests import factories
+from tests.fix_merge import MergeSite
+from tests.processes import has_ended, wait_until
+
+N_QUANTA = 340
+"""More than are read without a process."""
+
+
+@pytest.fixture
+def filled(site: MergeSite) -> MergeSite:
+    site.graph = factories.make_graph(N_QUANTA, name="many")
+    factories.publish(site.store, site.graph)
+    for number in range(N_QUANTA):
+        factories.put_delta(site.store, site.delta(number, number))
+    return site
+
+
+@contextmanager
+def reading(site: MergeSite) -> Iterator[tuple[DeltaReader, list[str]]]:
+    predictions = read_predictions(site.store, site.graph.run)
+    with DeltaReader(site.store, predictions, few=-1) as reader:
+        yield reader, list_deltas(site.store, site.graph.run).keys()
+
+
+def kill(reader: DeltaReader) -> None:
+    pid = reader.reading_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: reader.reading_pid != pid or has_ended(pid), "the reading process to end")
+
+
+def test_killed_process_is_started_again(filled: MergeSite) -> None:
+    with reading(filled) as (reader, keys):
+        expected = [good.key for good in reader.load(keys)]
+        for _ in range(2):
+            waiting = [reader.prepare(keys) for _ in range(3)]
+            waiting[0].result()
+            kill(reader)
+            assert [future.result().keys for future in waiting] == [expected] * 3
+
+
+def test_process_that_is_killed_again_and_again(filled: MergeSite) -> None:
+    with reading(filled) as (reader, keys):
+        for _ in range(2):
+            reader.prepare([]).result()
+            kill(reader)
+        reader.prepare([]).result()
+        waiting = [reader.prepare(keys * 20) for _ in range(3)]
+        kill(reader)
+        with pytest.raises(ReadingProcessError, match=r"ended with SIGKILL, 3 times; .* again"):
+            waiting[-1].result()
+        with pytest.raises(ReadingProcessError, match="3 times"):
+            reader.prepare(keys).result()
+
+
+def start_merge(site: MergeSite) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "merger.cli", "merge", site.uri, site.graph.run]
+    command += ["--database", site.address, "--batch-size", "20"]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def reading_children(merge: subprocess.Popen[str]) -> list[psutil.Process]:
+    try:
+        return [
+            child
+            for child in psutil.Process(merge.pid).children()
+            if "merger.reading_process" in " ".join(child.cmdline())
+        ]
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.parametrize("victim", ["merge", "reading"])
+def test_killed_in_mid_flight(filled: MergeSite, victim: str) -> None:
+    merge = start_merge(filled)
+    wait_until(lambda: reading_children(merge) or merge.poll() is not None, "the reading process")
+    (child,) = reading_children(merge)
+    os.kill(merge.pid if victim == "merge" else child.pid, signal.SIGKILL)
+    _, errors = merge.communicate(timeout=60)
+    wait_until(lambda: has_ended(child.pid), "the reading process to end")
+    assert "Traceback" not in errors
+    assert merge.returncode == (-signal.SIGKILL if victim == "merge" else 0)
+    filled.merge()
+    assert filled.rows("SELECT count(*) FROM merged_attempt") == [(N_QUANTA,)]
+    assert filled.rows("SELECT count(*) FROM dataset") == [(2 * N_QUANTA,)]
+    # Only deltas were written, and not what they name.
+    assert {found.kind for found in filled.differences()} == {FindingKind.OBJECT_MISSING}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_to_the_group(filled: MergeSite, number: signal.Signals) -> None:
+    merge = start_merge(filled)
+    wait_until(lambda: reading_children(merge) or merge.poll() is not None, "the reading process")
+    (child,) = reading_children(merge)
+    os.killpg(merge.pid, number)
+    _, errors = merge.communicate(timeout=60)
+    wait_until(lambda: has_ended(child.pid), "the reading process to end")
+    assert "merger/reading_process.py" not in errors
