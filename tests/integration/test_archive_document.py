@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What ``docs/delta-archive.md`` says: its examples run, its columns are ours, old files stay."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import boto3
 import duckdb
 import pyarrow.parquet as pq
 import pytest
@@ -88,3 +90,13 @@ def test_golden_archive_is_read(tmp_path: Path) -> None:
     assert [stored.key for stored in read.list_objects(names.delta_prefix(RUN))] == sorted(keys)
     assert [read_delta(read.get(k), k).task_label for k in keys] == ["calibrate"] * 2
     assert read.bad_archives() == []
+
+
+def test_lifecycle_rule_of_the_configuration_is_taken(s3_environment: dict[str, str]) -> None:
+    rules = json.loads((ROOT / "configs/s3-lifecycle.json").read_text())
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="lifecycle")
+    client.put_bucket_lifecycle_configuration(Bucket="lifecycle", LifecycleConfiguration=rules)
+    (rule,) = client.get_bucket_lifecycle_configuration(Bucket="lifecycle")["Rules"]
+    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+    client.close()
