@@ -12,14 +12,15 @@ Database = Annotated[
         "--database",
         envvar="REGISTRY_MERGE_DATABASE",
         help="libpq URL, keywords ('host=… dbname=…') or service=name, without a password: that "
-        "comes from ~/.pgpass, a service file, PGPASSWORD, or a private file given by --config.",
+        "comes from ~/.pgpass, a service file, PGPASSWORD, db-auth.yaml, or a private --config.",
     ),
 ]
 Config = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="YAML file with any of: database, datastore, endpoint_url, batch_size, threads.",
+        help="YAML file with any of: database, datastore, endpoint_url, batch_size, threads, "
+        "rds_iam, rds_region.",
     ),
 ]
 Names = Annotated[
