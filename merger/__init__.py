@@ -96,6 +96,7 @@ module                 subject
 `sqlite_rows`          rows of our tables in it, checked column by column
 `sqlite_deltas`        attempts of a repository in SQLite, as deltas
 `registry_file`        what an SQLite registry holds for an import
+`butler_file`          the same of the registry of an LSST Butler
 `entry_reports`        what is shown about entries from outside
 `conflict_statements`  all SQL about conflicts
 `conflict_policy`      defer, keep, replace, fail: what a merge does about new conflicts

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""``import``: an SQLite registry, private or of a whole repository, into the central one.
+"""``import``: an SQLite registry, private, of a repository or a Butler, into the central one.
 
 Everything is read and checked first; nothing is imported from a file with a bad row. Datasets of
 attempts that the ledger of the file has come in with them, by the rules of a merge; all others
@@ -14,6 +14,7 @@ from itertools import groupby
 from psycopg import Cursor
 
 from merger import outside_statements
+from merger.butler_file import ButlerFile, is_butler
 from merger.careful_way import CarefulBatch, RowsRefusedError, insert_alone
 from merger.central_registry import CentralRegistry
 from merger.collection_chains import ChainMode, change_chain, list_collections
@@ -98,7 +99,8 @@ def import_registry(
     """
     for name in options.renames.values():
         check_run(name)
-    file = RegistryFile(source, options.renames, options.only_runs)
+    kind = ButlerFile if is_butler(source) else RegistryFile
+    file = kind(source, options.renames, options.only_runs)
     file.check()
     return _Import(registry, file, options, progress or Progress()).run()
 
@@ -120,7 +122,7 @@ class _Import:
     def __init__(
         self,
         registry: CentralRegistry,
-        file: RegistryFile,
+        file: RegistryFile | ButlerFile,
         options: ImportOptions,
         progress: Progress,
     ) -> None:

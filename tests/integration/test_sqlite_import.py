@@ -143,7 +143,7 @@ def test_repository_over_a_registry_that_has_some_of_it(
     assert dump(other_database) == expected
 
 
-BAD_VALUES = {
+BAD_VALUES: dict[str, list[tuple[str, object, str]]] = {
     "dataset": [
         ("dataset_id", "X", "expected a UUID in lower case with hyphens, found 'X'"),
         ("run", "gone", "column 'run': expected one of table 'run', found 'gone'"),
