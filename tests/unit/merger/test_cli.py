@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The command line: help, and no secret in arguments."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -8,7 +11,24 @@ from typer.testing import CliRunner
 from merger.cli import app
 from merger.exit_codes import ExitCode
 
-COMMANDS = ["init", "migrate", "merge", "verify"]
+_PLACE = ["file:///nowhere", "u/run"]
+COMMANDS: dict[str, list[str]] = {
+    **{"init": [], "migrate": [], "doctor": []},
+    **dict.fromkeys(("merge", "verify", "sweep", "archive", "quarantine retry"), _PLACE),
+    **{"forget": ["u/run", "--yes"], "quarantine drop": ["u/run", "--all"]},
+    "ingest-files": ["raw", "u/run", "table.csv"],
+    "ingest-dimensions": ["visit", "table.csv"],
+    "import": ["registry.sqlite3"],
+    **{"conflicts list": [], "quarantine list": [], "collections list": []},
+    "conflicts show": ["3f2a9c"],
+    "conflicts settle": ["--run", "u/run", "--decision", "keep"],
+    "collections chain": ["u/all", "u/run"],
+    "collections show": ["u/all"],
+}
+"""Every command, with what it must be given."""
+
+_FILE_FIRST = {"ingest-files", "ingest-dimensions", "import"}
+WITH_DATABASE = sorted(COMMANDS.keys() - {"archive"} - _FILE_FIRST)
 runner = CliRunner()
 
 ADDRESSES_WITH_A_SECRET = [
@@ -24,25 +44,34 @@ ADDRESSES_WITH_A_SECRET = [
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example_and_explains_every_option(command: str) -> None:
-    shown = runner.invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    shown = runner.invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0
     assert f"Example: registry-merge {command}" in shown.output
-    for parameter in get_command(app).commands[command].params:  # type: ignore[attr-defined]
+    for parameter in dict(all_commands(get_command(app), ()))[command].params:
         assert parameter.help, parameter.name
 
 
+def all_commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """The commands below one, by what a person types."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield " ".join(words), command
+    for word, child in (below or {}).items():
+        yield from all_commands(child, (*words, word))
+
+
 def test_all_commands_are_tested() -> None:
-    assert sorted(get_command(app).commands) == sorted(COMMANDS)  # type: ignore[attr-defined]
+    assert {words for words, _ in all_commands(get_command(app), ())} == COMMANDS.keys()
 
 
 @pytest.mark.parametrize("address", ADDRESSES_WITH_A_SECRET)
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", WITH_DATABASE)
 @pytest.mark.parametrize("by_option", [True, False])
 def test_secret_is_refused_and_not_repeated(command: str, address: str, by_option: bool) -> None:
-    arguments = ["file:///nowhere", "u/run"] if command in ("merge", "verify") else []
     option = ["--database", address] if by_option else []
     environment = {} if by_option else {"REGISTRY_MERGE_DATABASE": address}
-    ended = runner.invoke(app, [command, *arguments, *option], env=environment)
+    words = [*command.split(), *COMMANDS[command], *option]
+    ended = runner.invoke(app, words, env=environment)
     assert ended.exit_code == ExitCode.USAGE
     assert ended.stderr.startswith("registry-merge: ")
     assert "hidden-word" not in ended.output
