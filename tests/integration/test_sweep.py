@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Sweep: what nothing names is listed and deleted; whatever anything may still need is kept."""
 
+import shutil
 import urllib.parse
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import LiteralString
@@ -9,6 +11,8 @@ from typing import LiteralString
 import psycopg
 import pytest
 
+from merger.central_registry import CentralRegistry
+from merger.delta_archive import archive_run
 from merger.exit_codes import ExitCode
 from merger.predictions import GraphNotFoundError
 from merger.sweep import Sweep, SweepRefusedError, SweepReport, SweptObject
@@ -264,3 +268,27 @@ def test_log_with_a_strange_name_is_swept(merged: MergeSite) -> None:
     merged.store.put(strange, b"x")
     (_, (one,)) = swept(merged)
     assert (one.key, one.reason) == (strange, "its key names no attempt")
+
+
+def test_listing_needs_the_right_to_read_only(merged: MergeSite) -> None:
+    factories.put_objects(merged.store, merged.delta(0, 1))
+    role = f"reader_{uuid.uuid4().hex}"
+    execute(merged, f"CREATE ROLE {role} LOGIN")  # type: ignore[arg-type]
+    execute(merged, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")  # type: ignore[arg-type]
+    address = merged.address.replace("postgres@", f"{role}@")
+    with CentralRegistry(address) as registry:
+        with Sweep(registry, merged.store, RUN, older_than_s=0) as sweep:
+            assert sweep.run().n_left == 2
+    execute(merged, f"DROP OWNED BY {role}")  # type: ignore[arg-type]
+    execute(merged, f"DROP ROLE {role}")  # type: ignore[arg-type]
+
+
+def test_archived_deltas_protect_too(site: MergeSite) -> None:
+    """Unmerged, and only in the archive."""
+    site.put(site.delta(0, 1))
+    archive_run(site.store, RUN)
+    shutil.rmtree(site.store.path(names.delta_prefix(RUN).rstrip("/")))
+    assert keys_left(site) == set()
+    site.merge()
+    assert swept(site, delete=True)[0].n_deleted == 0
+    assert site.differences() == []
