@@ -3,17 +3,21 @@
 
 import enum
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from merger.central_registry import CentralRegistry
 from merger.packed_ids import unpack_ids
-from merger.predicted_ids import PredictedIds
+from merger.predicted_ids import Places, PredictedIds
 from merger.predictions import Predictions
 from merger.quantum_states import Known, QuantumState, States
 from merger.standings import LastAttempt, read_last_attempts
 from registry.model import DataId
+
+_read_data_id = msgspec.json.Decoder(dict[str, str | int]).decode
 
 
 class UnfinishedReason(enum.StrEnum):
@@ -50,7 +54,7 @@ class UnfinishedQuantum:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """All of them, by reason and then by id, and how many quanta there are."""
+    """How many quanta there are, and the first of each reason by id."""
 
     n_predicted: int = 0
     n_merged: int = 0
@@ -58,7 +62,14 @@ class Unfinished:
     quanta: list[UnfinishedQuantum] = field(default_factory=list)
 
 
+NAMED_OF_A_REASON = 10_000
+"""As many are named; the counts have all."""
+
+_ORDER = list(UnfinishedReason)
+_NEVER_TRIED = LastAttempt(None, None, 0)
 _REASONS = {
+    QuantumState.OPEN: UnfinishedReason.OPEN,
+    QuantumState.MERGED: UnfinishedReason.OPEN,
     QuantumState.FAILED: UnfinishedReason.FAILED,
     QuantumState.BLOCKED: UnfinishedReason.BLOCKED,
     QuantumState.MISSING: UnfinishedReason.SUCCESSFUL_WITHOUT_DELTA,
@@ -92,36 +103,43 @@ def describe_unfinished(
     found = Unfinished(len(predicted), len(predicted) - len(places))
     if predictions is None or not len(places):
         return found
-    wanted = predicted.quanta[places]
-    attempts = read_last_attempts(registry, wanted)
-    for place, quantum_id in zip(places, unpack_ids(wanted), strict=True):
-        last = attempts.get(quantum_id)
-        reason = _REASONS.get(QuantumState(states[place]), UnfinishedReason.OPEN)
-        if reason is UnfinishedReason.OPEN and has_ended:
-            reason = UnfinishedReason.FAILED if last else UnfinishedReason.NEVER_RUN
-        found.counts[reason] += 1
-        found.quanta.append(_describe(predictions, quantum_id, reason, last, known.n_bad[place]))
-    order = list(UnfinishedReason)
-    found.quanta.sort(key=lambda quantum: (order.index(quantum.reason), quantum.quantum_id))
+    reasons = np.array([_ORDER.index(_REASONS[state]) for state in QuantumState])[states[places]]
+    if has_ended:
+        was_tried = known.n_failed[places] + known.n_bad[places] > 0
+        is_open = reasons == _ORDER.index(UnfinishedReason.OPEN)
+        reasons[is_open & was_tried] = _ORDER.index(UnfinishedReason.FAILED)
+        reasons[is_open & ~was_tried] = _ORDER.index(UnfinishedReason.NEVER_RUN)
+    for number, reason in enumerate(_ORDER):
+        of_reason = places[reasons == number]
+        found.counts[reason] += len(of_reason)
+        named = of_reason[:NAMED_OF_A_REASON]
+        found.quanta.extend(_describe(registry, predictions, predicted, known, named, reason))
     return found
 
 
 def _describe(
+    registry: CentralRegistry,
     predictions: Predictions,
-    quantum_id: str,
+    predicted: PredictedIds,
+    known: Known,
+    places: Places,
     reason: UnfinishedReason,
-    last: LastAttempt | None,
-    n_bad: int,
-) -> UnfinishedQuantum:
-    graph = next(g for g in predictions.graphs.values() if g.quanta.get(quantum_id))
-    quantum = graph.quanta.get(quantum_id)
-    assert quantum is not None, "the graph was chosen because it has the quantum"
-    return UnfinishedQuantum(
-        quantum_id,
-        quantum.task_label,
-        quantum.data_id,
-        reason,
-        (last.n_attempts if last else 0) + int(n_bad),
-        last.exit_code if last else None,
-        last.signal if last else None,
-    )
+) -> Iterator[UnfinishedQuantum]:
+    wanted = predicted.quanta[places]
+    attempts = read_last_attempts(registry, wanted)
+    labels = {}
+    for graph in predictions.graphs.values():
+        quanta = graph.quanta
+        there = quanta.find(wanted)
+        for number in np.flatnonzero(there >= 0):
+            place = int(there[number])
+            label = quanta.labels[quanta.label_places[place]]
+            labels[int(number)] = label, _read_data_id(quanta.data_ids[place].as_py())
+    for number, quantum_id in enumerate(unpack_ids(wanted)):
+        last = attempts.get(quantum_id, _NEVER_TRIED)
+        yield UnfinishedQuantum(
+            *(quantum_id, *labels[number], reason),
+            n_attempts=last.n_attempts + int(known.n_bad[places[number]]),
+            exit_code=last.exit_code,
+            signal=last.signal,
+        )
