@@ -65,7 +65,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
             return ExitCode.USAGE
         case SchemaVersionError():
             return ExitCode.SCHEMA
-        case TransferRefusedError() | NoPasswordError():
+        case TransferRefusedError():
             return ExitCode.NOT_PERMITTED
         case ObjectNotFoundError() | ChecksumMismatchError():
             return ExitCode.ERROR
@@ -92,7 +92,7 @@ def _code_of_postgres(error: psycopg.Error) -> ExitCode:
     state = error.sqlstate
     if state is not None:
         return _BY_STATE.get(state) or _BY_STATE.get(state[:2]) or ExitCode.ERROR
-    if _REFUSED.search(str(error)):
+    if isinstance(error, NoPasswordError) or _REFUSED.search(str(error)):
         return ExitCode.NOT_PERMITTED
     if _MISNAMED.search(str(error)):
         return ExitCode.ERROR
