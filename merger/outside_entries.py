@@ -246,11 +246,15 @@ def _compare(cursor: Cursor, batch: OutsideBatch) -> tuple[EntryCounts, list[str
     batch.datastore_record.copy_into(cursor, "staged_record")
     cursor.execute(outside_statements.ANALYZE_STAGED)
     counts = EntryCounts()
-    counts.n_completed = cursor.execute(outside_statements.COMPLETE_RECORDS).rowcount
-    counts.n_skipped = cursor.execute(outside_statements.SKIP_SAME).rowcount
-    cursor.execute(outside_statements.SKIP_RECORDS)
-    if counts.n_skipped == batch.dataset.n_rows:
-        return counts, []
+    ((counts.n_skipped, n_more_known),) = cursor.execute(outside_statements.COUNT_SAME).fetchall()
+    if n_more_known:
+        counts.n_completed = cursor.execute(outside_statements.COMPLETE_RECORDS).rowcount
+    if counts.n_skipped:
+        if counts.n_skipped == batch.dataset.n_rows:
+            cursor.execute(outside_statements.CLEAR_STAGE)
+            return counts, []
+        cursor.execute(outside_statements.SKIP_SAME)
+        cursor.execute(outside_statements.SKIP_RECORDS)
     cursor.execute(statements.READ_CONTENDED_DATASETS)
     return counts, sorted(dataset_id for (dataset_id,) in cursor.fetchall())
 

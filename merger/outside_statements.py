@@ -13,6 +13,19 @@ _IS_SAME_RECORD = """
     AND (s.object_key = r.object_key OR coalesce(s.checksum = r.checksum, false))
 """
 
+_IS_NEWS = """
+    r.size_bytes IS NULL AND s.size_bytes IS NOT NULL
+    OR r.checksum IS NULL AND s.checksum IS NOT NULL
+"""
+
+# How many of the batch are there with the same content, and of how many is more known now?
+COUNT_SAME = f"""
+SELECT count(*), count(*) FILTER (WHERE {_IS_NEWS})
+FROM staged_dataset JOIN dataset d USING (dataset_id, run, dataset_type, data_id)
+LEFT JOIN staged_record s USING (dataset_id) LEFT JOIN datastore_record r USING (dataset_id)
+WHERE s.dataset_id IS NULL OR {_IS_SAME_RECORD}
+"""
+
 # Add size and checksum, where they were not known, to records that came from outside before.
 COMPLETE_RECORDS = f"""
 UPDATE datastore_record t
@@ -21,8 +34,7 @@ FROM staged_dataset JOIN dataset d USING (dataset_id, run, dataset_type, data_id
 JOIN staged_record s USING (dataset_id) JOIN datastore_record r USING (dataset_id)
 WHERE t.dataset_id = d.dataset_id AND d.attempt_id IS NULL AND {_IS_SAME_RECORD}
     AND s.object_key = r.object_key
-    AND (r.size_bytes IS NULL AND s.size_bytes IS NOT NULL
-        OR r.checksum IS NULL AND s.checksum IS NOT NULL)
+    AND ({_IS_NEWS})
     AND NOT EXISTS (
         SELECT FROM merge_conflict c
         WHERE c.table_name = 'dataset' AND c.content->>'dataset_id' = d.dataset_id::text
@@ -42,6 +54,8 @@ SKIP_RECORDS = """
 DELETE FROM staged_record s
 WHERE NOT EXISTS (SELECT FROM staged_dataset d WHERE d.dataset_id = s.dataset_id)
 """
+
+CLEAR_STAGE = "TRUNCATE staged_dataset, staged_record"
 
 # Sides that this batch brings, of those that something contends with.
 READ_STAGED_SIDES = """
