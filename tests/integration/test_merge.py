@@ -178,7 +178,12 @@ def test_graph_brings_dimension_records_and_dataset_types(site: MergeSite) -> No
     record = DimensionRecord("detector", {"detector": 1}, {"name": "R22_S11"})
     site.graph = factories.make_graph(1, name="with records", dimension_records=[record])
     factories.publish(site.store, site.graph)
+    # Not before there is a delta to merge: a RUN that was forgotten stays away.
     site.merge()
+    assert site.rows("SELECT * FROM run") == []
+    site.put(site.delta())
+    site.merge()
+    site.put(site.delta(0, 2))
     site.merge()
     assert site.rows("SELECT dimension, data_id, record FROM dimension_record") == [
         ("detector", {"detector": 1}, {"name": "R22_S11"})
@@ -197,9 +202,11 @@ def test_graph_brings_dimension_records_and_dataset_types(site: MergeSite) -> No
     ],
 )
 def test_dataset_type_defined_otherwise_is_refused(site: MergeSite, other: DatasetType) -> None:
+    site.put(site.delta())
     site.merge()
     site.graph = factories.make_graph(run="u/tester/night2", types=[other])
     factories.publish(site.store, site.graph)
+    site.put(site.delta(0, 2))
     with pytest.raises(DatasetTypeConflictError, match=r"dataset type 'image': .* rename one"):
         site.merge()
     assert site.rows("SELECT run FROM run") == [(factories.RUN,)]
