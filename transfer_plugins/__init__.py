@@ -9,8 +9,10 @@ nothing else. The same functions are called by the plugin (a process of HTCondor
 module                 subject
 =====================  ========================================================================
 `object_store`         the seam: list, get, put, download, upload; ``file://`` datastores
+`arriving_file`        files that are being written, and are no objects yet
 `file_walk`            the files of a directory, in the order in which S3 lists keys
 `s3_object_store`      the same over S3, with boto3
+`s3_bulk_reading`      the same, for tens of thousands of small objects; only for the merger
 `checksums`            SHA-256 of files
 `concurrency`          many transfers at once
 `credential_source`    where boto3 found the credentials of a datastore
@@ -25,5 +27,6 @@ module                 subject
 `htcondor_plugin`      the plugin: ``-classad``, and ``-infile -outfile [-upload]``
 =====================  ========================================================================
 
-boto3 is imported when the first S3 object is touched, never by ``-classad``.
+boto3 is imported when the first S3 object is touched, never by ``-classad``; obstore by the
+reading process of a merge alone.
 """

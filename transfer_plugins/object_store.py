@@ -17,11 +17,11 @@ from pathlib import Path
 
 from registry.errors import QuantumExecError
 from registry.names import check_key
+from transfer_plugins.arriving_file import PART, ArrivingFile, is_part
 from transfer_plugins.checksums import checksum_of_file
 from transfer_plugins.file_walk import walk_files, walk_paths
 
 # How names of files begin that are being written, and are no objects.
-_PART = ".part-"
 _READ_BYTES = 1 << 16
 
 # What boto3 takes, but for ARNs; refused here it is a mistake in a URI, not a failed transfer.
@@ -216,7 +216,7 @@ class ObjectStore(ABC):
             If ``checksum`` is given and the bytes have another; nothing is left at ``path``.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_PART, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=PART, dir=path.parent)
         os.close(handle)
         part = Path(name)
         try:
@@ -251,11 +251,11 @@ class DirectoryObjectStore(ObjectStore):
     def list_keys(self, prefix: str) -> Iterator[str]:
         """Give the paths of all files below, without looking at the files."""
         with _naming(self, prefix):
-            yield from (key for key in walk_paths(self.root, prefix) if not _is_part(key))
+            yield from (key for key in walk_paths(self.root, prefix) if not is_part(key))
 
     def _files(self, prefix: str, *, are_parts: bool) -> Iterator[tuple[str, os.stat_result]]:
         with _naming(self, prefix):
-            yield from (f for f in walk_files(self.root, prefix) if _is_part(f[0]) == are_parts)
+            yield from (f for f in walk_files(self.root, prefix) if is_part(f[0]) == are_parts)
 
     def get(self, key: str) -> bytes:
         """Return an object whole."""
@@ -278,7 +278,7 @@ class DirectoryObjectStore(ObjectStore):
 
     def now_s(self) -> float:
         """Ask the file system by making a file: on a network it has a clock of its own."""
-        with _naming(self, ""), tempfile.TemporaryFile(prefix=_PART, dir=self.root) as file:
+        with _naming(self, ""), tempfile.TemporaryFile(prefix=PART, dir=self.root) as file:
             file.write(b"now")
             file.flush()
             return os.fstat(file.fileno()).st_mtime
@@ -336,37 +336,8 @@ class DirectoryObjectStore(ObjectStore):
         """Path of the file that is an object."""
         return self.root / check_key(key, f"datastore {self.uri}")
 
-    def _arriving(self, key: str) -> "_Arriving":
-        return _Arriving(self.path(key))
-
-
-def _is_part(key: str) -> bool:
-    return key.rpartition("/")[2].startswith(_PART)
-
-
-class _Arriving:
-    """A file that gets its name only when it is whole and on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_PART, dir=self.path.parent)
-        # mkstemp makes files that only their owner reads; objects are for the whole site.
-        os.fchmod(handle, 0o644)
-        os.close(handle)
-        self.part = Path(name)
-        return self.part
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            if error is None:
-                with self.part.open("rb") as file:
-                    os.fsync(file.fileno())
-                self.part.replace(self.path)
-        finally:
-            self.part.unlink(missing_ok=True)
+    def _arriving(self, key: str) -> ArrivingFile:
+        return ArrivingFile(self.path(key))
 
 
 class _naming:
