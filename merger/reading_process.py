@@ -70,9 +70,12 @@ class _Reader:
         from merger.predictions import read_predictions
         from merger.prepared_batch import prepare
         from transfer_plugins.object_store import open_store
+        from transfer_plugins.s3_bulk_reading import for_bulk_reading
 
         if self._opened is None:
-            store = open_store(self._request["uri"], endpoint_url=self._request["endpoint_url"])
+            store = for_bulk_reading(
+                open_store(self._request["uri"], endpoint_url=self._request["endpoint_url"])
+            )
             run = self._request["run"]
             self._opened = with_archives(store, run), read_predictions(store, run)
         store, predictions = self._opened
