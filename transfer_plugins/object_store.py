@@ -21,7 +21,6 @@ from transfer_plugins.arriving_file import PART, ArrivingFile, is_part
 from transfer_plugins.checksums import checksum_of_file
 from transfer_plugins.file_walk import walk_files, walk_paths
 
-# How names of files begin that are being written, and are no objects.
 _READ_BYTES = 1 << 16
 
 # What boto3 takes, but for ARNs; refused here it is a mistake in a URI, not a failed transfer.
