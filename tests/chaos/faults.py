@@ -17,7 +17,7 @@ from tests.chaos.mergers import LEASE_S, Mergers, Slot
 from tests.chaos.network import Mode, Network, Trap, Verdict, Wire
 from tests.own_postgres import OwnPostgres
 
-_PATIENCE_S = 20
+_PATIENCE_S = 40
 """Seconds until a merger must have run into a trap; each start of one takes a second or two."""
 
 IN_TRANSACTION = """

@@ -137,7 +137,7 @@ class Mergers:
 
     def _options(self, slot: Slot) -> list[str]:
         known = merge_options()
-        words = ["--batch-size", str(self._rng.choice([20, 40, 80, 150, 400]))]
+        words = ["--batch-size", str(self._rng.choice([40, 80, 150, 400]))]
         if "--lease" in known:
             words += ["--lease", str(LEASE_S)]
         if "--follow" in known and slot.number % 3 == 1:
