@@ -18,6 +18,9 @@ from psycopg.rows import dict_row
 from tests.own_postgres import free_port, server_user
 from tests.processes import wait_until
 
+REQUIRED = "QUANTUM_EXEC_REQUIRED"
+"""Names services without which a test fails, where it would else be skipped."""
+
 # Debian puts it where only root's PATH leads.
 _PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
 
@@ -116,7 +119,8 @@ def make_pgbouncer() -> Iterator[MakePgbouncer]:
     """Return a function that starts a pooler."""
     program = find_pgbouncer()
     if program is None:
-        pytest.skip("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
+        refuse = pytest.fail if "pgbouncer" in os.environ.get(REQUIRED, "") else pytest.skip
+        refuse("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
     started: list[Pgbouncer] = []
     with tempfile.TemporaryDirectory(prefix="qe-pgbouncer-") as directory:
 

@@ -60,8 +60,6 @@ def embedded_bin_dir(major: int = 18) -> Path:
     """Where the programs of the embedded PostgreSQL are: 16 or 18."""
     utils = embedded_package().utils
     place = Path(utils.POSTGRES_VERSIONS[major])
-    if os.geteuid() == 0:
-        utils.ensure_prefix_permissions(place)
     return place
 
 
@@ -88,6 +86,7 @@ class OwnPostgres:
         self.directory = Path(tempfile.mkdtemp(prefix="qe-own-", dir="/tmp"))
         if self.user is not None:
             shutil.chown(self.directory, self.user)
+            embedded_package().utils.ensure_prefix_permissions(bin_dir)
         self.directory.chmod(0o755)
         self.data_dir = self.directory / "data"
         self._settings, self._hba = settings, hba
