@@ -7,7 +7,7 @@ conflict against a forgotten attempt comes back: the registry is then as if the 
 had never been. Datasets from outside belong to no quantum and stay.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from psycopg import Cursor
@@ -108,7 +108,7 @@ def _forget(cursor: Cursor, run: str, quantum_ids: Collection[str] | None) -> Fo
     return report
 
 
-def _check_known(cursor: Cursor, wanted: dict[str, object]) -> None:
+def _check_known(cursor: Cursor, wanted: Mapping[str, object]) -> None:
     run = wanted["run"]
     if cursor.execute(statements.KNOWS_RUN, wanted).fetchone() != (True,):
         raise NothingToForgetError(

@@ -57,7 +57,8 @@ class RecordedConflict:
     @classmethod
     def of_row(cls, *row: Any) -> "RecordedConflict":
         """Return the conflict that a row of the statements is."""
-        return cls(*row[:-1], [ShownSide(**side) for side in row[-1]])
+        sides = [ShownSide(**side) for side in row[-1]]
+        return cls(*row[:6], sides)
 
     @property
     def id(self) -> str:

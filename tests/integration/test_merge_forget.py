@@ -4,6 +4,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from typing import Any
 
 import psycopg
@@ -12,6 +13,7 @@ import pytest
 from merger.central_registry import CentralRegistry
 from merger.conflict_policy import DEFER_ALL
 from merger.exit_codes import ExitCode
+from merger.findings import FindingKind
 from merger.forgetting import ForgetReport, NothingToForgetError, forget, let_back
 from merger.graph_rows import GraphRows
 from merger.insertion import Insertion
@@ -19,6 +21,7 @@ from merger.merge import merge_run
 from merger.predictions import read_predictions
 from merger.prepared import DeltaReader
 from registry.attempt import AttemptStatus
+from registry.delta import ReadInput
 from registry.model import DimensionRecord
 from registry.names import delta_prefix
 from tests import factories
@@ -284,3 +287,58 @@ def test_command_refuses_what_is_no_quantum(long: MergeSite) -> None:
     _, err = refused.communicate(timeout=60)
     assert refused.returncode == ExitCode.USAGE
     assert err == "registry-merge: --quantum: expected the id of a quantum, found '7'\n"
+
+
+def kinds(site: MergeSite) -> dict[FindingKind, int]:
+    """What verify finds, but for quanta that never ran."""
+    found = Counter(finding.kind for finding in site.verify().findings)
+    del found[FindingKind.NOT_RUN]
+    return dict(found)
+
+
+def test_verify_notes_what_was_forgotten(site: MergeSite) -> None:
+    """No difference, and its objects are neither orphans nor superseded."""
+    made = site.delta(0, 1).rows.datastore_record[0]
+    read = ReadInput(made.dataset_id, attempt(1), made.object_key, made.size_bytes, made.checksum)
+    site.put(site.delta(0, 1), site.delta(1, 2, inputs=[read]), site.delta(2, 3))
+    site.merge()
+    forget(site.registry, site.graph.run, run_of(site, 0))
+    assert kinds(site) == {FindingKind.FORGOTTEN: 1, FindingKind.INPUT_FORGOTTEN: 1}
+    report = site.verify()
+    assert (report.exit_code, report.orphaned, report.superseded) == (ExitCode.OK, [], [])
+    (note,) = [one for one in report.findings if one.kind is FindingKind.INPUT_FORGOTTEN]
+    assert (note.id, note.key, note.found) == (
+        *(made.dataset_id, made.object_key),
+        "read by 1 attempt",
+    )
+    site.store.delete(factories.put_delta(site.store, site.delta(0, 1)))
+    assert FindingKind.DELTA_MISSING not in kinds(site)
+    site.put(site.delta(0, 1))
+    site.merge(remerge=True)
+    assert kinds(site) == {}
+
+
+def test_verify_notes_what_was_given_up(site: MergeSite) -> None:
+    site.put(site.delta(0, 1))
+    key = factories.put_delta(site.store, site.delta(1, 2), b"junk")
+    gone = factories.put_delta(site.store, site.delta(2, 3), b"junk")
+    site.merge()
+    site.store.delete(gone)
+    assert kinds(site) == {FindingKind.DELTA_BAD: 1, FindingKind.QUARANTINED: 1}
+    with psycopg.connect(site.address) as connection:
+        connection.execute("UPDATE quarantine SET dropped = true")
+    assert kinds(site) == {FindingKind.DROPPED: 2}
+    assert {one.key for one in site.verify().findings if one.key} == {key, gone}
+
+
+def test_new_attempt_of_a_forgotten_quantum_is_merged(filled: MergeSite) -> None:
+    """What was forgotten is forgotten, not what is run afterwards."""
+    forget(filled.registry, filled.graph.run, run_of(filled, 0))
+    filled.put(filled.delta(0, 20))
+    filled.merge()
+    assert filled.rows(
+        "SELECT attempt_id::text FROM attempt WHERE quantum_id = %s", *run_of(filled, 0)
+    ) == [(attempt(20),)]
+    assert {finding.kind for finding in filled.verify().findings if finding.id == attempt(4)} == {
+        FindingKind.FORGOTTEN
+    }
