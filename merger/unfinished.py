@@ -135,11 +135,11 @@ def _describe(
             place = int(there[number])
             label = quanta.labels[quanta.label_places[place]]
             labels[int(number)] = label, _read_data_id(quanta.data_ids[place].as_py())
-    for number, quantum_id in enumerate(unpack_ids(wanted)):
+    for at, quantum_id in enumerate(unpack_ids(wanted)):
         last = attempts.get(quantum_id, _NEVER_TRIED)
         yield UnfinishedQuantum(
-            *(quantum_id, *labels[number], reason),
-            n_attempts=last.n_attempts + int(known.n_bad[places[number]]),
+            *(quantum_id, *labels[at], reason),
+            n_attempts=last.n_attempts + int(known.n_bad[places[at]]),
             exit_code=last.exit_code,
             signal=last.signal,
         )
