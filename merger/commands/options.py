@@ -20,7 +20,7 @@ Config = Annotated[
     typer.Option(
         "--config",
         help="YAML file with any of: database, datastore, endpoint_url, batch_size, threads, "
-        "rds_iam, rds_region.",
+        "connections, on_conflict, output_chain, rds_iam, rds_region.",
     ),
 ]
 Names = Annotated[
