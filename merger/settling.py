@@ -7,7 +7,7 @@ the same rule as in a merge. It may be replaced by another one at any time.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,10 +55,11 @@ class RecordedConflict:
     sides: list[ShownSide]
 
     @classmethod
-    def of_row(cls, *row: Any) -> "RecordedConflict":
+    def of_row(cls, row: Sequence[Any]) -> "RecordedConflict":
         """Return the conflict that a row of the statements is."""
-        sides = [ShownSide(**side) for side in row[-1]]
-        return cls(*row[:6], sides)
+        digits, table_name, conflict_key, decision, chosen, by_policy, sides = row
+        shown = [ShownSide(**side) for side in sides]
+        return cls(digits, table_name, conflict_key, decision, chosen, by_policy, shown)
 
     @property
     def id(self) -> str:
@@ -109,7 +110,7 @@ def list_conflicts(
         wanted = asdict(selection) | {"limit": limit}
         (number,) = cursor.execute(statements.COUNT_CONFLICTS, wanted).fetchone() or (0,)
         cursor.execute(statements.READ_CONFLICTS, wanted)
-        return number, [RecordedConflict.of_row(*row) for row in cursor.fetchall()]
+        return number, [RecordedConflict.of_row(row) for row in cursor.fetchall()]
 
     return registry.read_snapshot(read)
 
@@ -232,7 +233,7 @@ def _find(cursor: Cursor, name: str) -> tuple[str, str]:
 
 def _read_one(cursor: Cursor, table_name: str, key: str) -> RecordedConflict:
     (row,) = cursor.execute(statements.READ_CONFLICT, (table_name, key)).fetchall()
-    return RecordedConflict.of_row(*row)
+    return RecordedConflict.of_row(row)
 
 
 def _find_side(conflict: RecordedConflict, name: str) -> ShownSide:
