@@ -7,12 +7,13 @@
                   `delta_listing`          `delta_checks`         `collation`  `insertion`
                                            (`reading_process`, batches ahead)
 
-A batch goes one of two ways. The *plain* way holds a shared lock, COPYs, and stops as soon as it
+A batch goes one of three ways. The *plain* way holds a shared lock, COPYs, and stops as soon as it
 meets anything that could depend on what other attempts brought: a key that is taken, an attempt
-that it supersedes. Then the batch is rolled back and goes the *careful* way, alone in the
-registry, where every row that has to do with it is looked at and the outcome follows from content
-only. So the plain way stays fast and simple, and the careful one needs no thought about
-concurrency.
+that it supersedes. Then the batch is rolled back and *sifted*, beside others still: the quanta that
+meet something are found and left out. These go the *careful* way, alone in the registry, where
+every row that has to do with them is looked at and the outcome follows from content only. So the
+plain way stays fast and simple, the careful one needs no thought about concurrency, and it is
+short. Which merger takes which deltas, `leases` say; who has merged them, the ledger alone.
 
 =====================  ========================================================================
 module                 subject

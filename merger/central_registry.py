@@ -94,7 +94,7 @@ class CentralRegistry:
         self._timeouts = timeouts or Timeouts()
         self._on_wait = on_wait
         self._connection: Connection | None = None
-        self._was_connected = False
+        self._was_there = False
 
     def __enter__(self) -> "CentralRegistry":
         return self
@@ -116,7 +116,7 @@ class CentralRegistry:
     def sibling(self) -> "CentralRegistry":
         """Return the same registry with a connection of its own."""
         made = CentralRegistry(self._address, timeouts=self._timeouts, on_wait=self._on_wait)
-        made._was_connected = self._was_connected
+        made._was_there = self._was_there
         return made
 
     def transact(self, work: Callable[[Cursor], T], *, alone: bool = False) -> T:
@@ -189,7 +189,7 @@ class CentralRegistry:
                 self._address, autocommit=True, prepare_threshold=None, client_encoding="UTF8"
             )
             self._connection.isolation_level = IsolationLevel.READ_COMMITTED
-            self._was_connected = True
+            self._was_there = True
         return self._connection
 
     def _patience_s(self, error: psycopg.Error, tried_s: float) -> float | None:
@@ -202,8 +202,9 @@ class CentralRegistry:
             return limits.patience_s
         if self._connection is None:
             if is_server_busy(error):
+                self._was_there = True
                 return limits.patience_s
-            return limits.outage_s if self._was_connected else 0
+            return limits.outage_s if self._was_there else 0
         return limits.outage_s if self._connection.closed else None
 
     def _end_stopped(self) -> None:

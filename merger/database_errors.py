@@ -30,6 +30,9 @@ _BUSY = (
     "query_wait_timeout",
     "server_login_retry",
     "max_db_connections",
+    # It went away just now.
+    "server closed the connection unexpectedly",
+    "connection reset by peer",
     # The queue of a socket is full: many began at once.
     "resource temporarily unavailable",
 )
