@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Merging through a real pgbouncer in transaction mode: nothing may lie in a session."""
 
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -90,11 +91,12 @@ def test_conflicts_forget_and_follow(
 def test_follow(site: MergeSite, pooled_database: str, tmp_path: Path) -> None:
     words = ["merge", site.uri, site.graph.run, "--follow", "--poll", "0.1"]
     program = start(tmp_path, *words, "--database", pooled_database, module="merger.cli")
+
+    def is_merged(n_deltas: int) -> bool:
+        return site.rows("SELECT count(*) FROM merged_attempt") == [(n_deltas,)]
+
     for number in range(3):
         site.put(site.delta(number, number + 1))
-        wait_until(
-            lambda n=number: site.rows("SELECT count(*) FROM merged_attempt") == [(n + 1,)],
-            "the delta is merged",
-        )
+        wait_until(partial(is_merged, number + 1), "the delta is merged")
     _, told = program.communicate(timeout=60)
     assert program.returncode == ExitCode.OK, told
