@@ -111,7 +111,9 @@ def describe_unfinished(
         reasons[is_open & ~was_tried] = _ORDER.index(UnfinishedReason.NEVER_RUN)
     for number, reason in enumerate(_ORDER):
         of_reason = places[reasons == number]
-        found.counts[reason] += len(of_reason)
+        if not len(of_reason):
+            continue
+        found.counts[reason] = len(of_reason)
         named = of_reason[:NAMED_OF_A_REASON]
         found.quanta.extend(_describe(registry, predictions, predicted, known, named, reason))
     return found
