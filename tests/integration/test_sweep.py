@@ -273,14 +273,14 @@ def test_log_with_a_strange_name_is_swept(merged: MergeSite) -> None:
 def test_listing_needs_the_right_to_read_only(merged: MergeSite) -> None:
     factories.put_objects(merged.store, merged.delta(0, 1))
     role = f"reader_{uuid.uuid4().hex}"
-    execute(merged, f"CREATE ROLE {role} LOGIN")  # type: ignore[arg-type]
-    execute(merged, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")  # type: ignore[arg-type]
+    execute(merged, f"CREATE ROLE {role} LOGIN")
+    execute(merged, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
     address = merged.address.replace("postgres@", f"{role}@")
     with CentralRegistry(address) as registry:
         with Sweep(registry, merged.store, RUN, older_than_s=0) as sweep:
             assert sweep.run().n_left == 2
-    execute(merged, f"DROP OWNED BY {role}")  # type: ignore[arg-type]
-    execute(merged, f"DROP ROLE {role}")  # type: ignore[arg-type]
+    execute(merged, f"DROP OWNED BY {role}")
+    execute(merged, f"DROP ROLE {role}")
 
 
 def test_archived_deltas_protect_too(site: MergeSite) -> None:
