@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -99,16 +100,19 @@ def run_trial(seed: int, settings: Settings, server: OwnPostgres) -> Trial:
     is_s3 = settings.datastore == "s3" or (settings.datastore == "both" and seed % 2 == 0)
     trial = Trial(seed, "s3" if is_s3 else "file")
     directory = Path(tempfile.mkdtemp(prefix=f"qe-chaos-{seed}-"))
-    with ExitStack() as stack:
-        running = Running(stack, seed, settings, server, directory, is_s3=is_s3)
-        try:
+    try:
+        with ExitStack() as stack:
+            running = Running(stack, seed, settings, server, directory, is_s3=is_s3)
+            stack.callback(running.end, trial)
             running.run(trial)
-        finally:
-            running.mergers.kill()
-            trial.problems += running.mergers.problems
-            trial.exit_codes = running.mergers.exit_codes()
-            trial.n_started = sum(slot.n_started for slot in running.mergers.slots)
-            trial.struck, trial.n_kills = running.scene.struck, running.scene.n_kills
+    except (KeyboardInterrupt, SystemExit):
+        shutil.rmtree(directory)
+        raise
+    except Exception:
+        # The others are to be tried all the same.
+        trial.problems.append(traceback.format_exc())
+        if not server.is_running():
+            server.start()
     trial.wall_s = time.monotonic() - began
     if trial.problems:
         trial.directory = str(directory)
@@ -188,6 +192,14 @@ class Running:
             trial.problems.append(f"only {n_hit} of {len(self.faults)} faults met anybody")
         with _timed(trial, "outcome"):
             trial.problems += self._compare()
+
+    def end(self, trial: Trial) -> None:
+        """End all processes, and note what became of them."""
+        self.mergers.kill()
+        trial.problems += self.mergers.problems
+        trial.exit_codes = self.mergers.exit_codes()
+        trial.n_started = sum(slot.n_started for slot in self.mergers.slots)
+        trial.struck, trial.n_kills = self.scene.struck, self.scene.n_kills
 
     def _trouble(self) -> Iterator[str]:
         late = self.survey.late(self.rng)
