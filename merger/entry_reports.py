@@ -148,7 +148,8 @@ def show_import(console: Console, report: ImportReport, is_dry: bool) -> None:
     table.add_column("")
     for name, count in report.tables.items():
         numbers = map(str, (count.n_source, count.n_left_out, count.n_present))
-        table.add_row(name, *numbers, "equal" if count.is_equal else "differs")
+        verdict = "equal" if count.is_equal else "not yet" if is_dry else "differs"
+        table.add_row(name, *numbers, verdict)
     console.print(table)
     for line in report.notes:
         console.print(line, markup=False, soft_wrap=True)
