@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from tests.chaos.mergers import LEASE_S, Mergers, Slot
-from tests.chaos.network import Mode, Network, Trap, Verdict, Wire
+from tests.chaos.network import Mode, Network, Trap, Verdict, Wire, is_copy
 from tests.own_postgres import OwnPostgres
 
 _PATIENCE_S = 40
@@ -234,17 +234,16 @@ def make_trap(fault: Fault) -> Trap:
     """The trap in which a fault waits."""
     n_seen = 0
 
-    def is_copy(sent: bytes) -> bool:
+    def is_nth_copy(sent: bytes) -> bool:
         nonlocal n_seen
-        # Asking which deltas are left changes nothing.
-        n_seen += b"COPY " in sent and b"listed" not in sent
+        n_seen += is_copy(sent)
         return n_seen >= fault.nth
 
     if fault.at == "read":
         return Trap(lambda sent: sent.startswith(b"GET ") and b"/deltas/" in sent, anywhere=True)
     if fault.at == "commit":
         return Trap(lambda sent: b"COMMIT\0" in sent)
-    return Trap(is_copy)
+    return Trap(is_nth_copy)
 
 
 def strike(scene: Scene, fault: Fault) -> Struck:
