@@ -80,7 +80,8 @@ def show_merge(console: Console, merged: Merged) -> None:
     if merged.stopped_by is not None:
         console.print(
             f"stopped by {_signal_name(merged.stopped_by)}: what was begun is merged; start the "
-            "same command again for the rest"
+            "same command again for the rest",
+            soft_wrap=True,
         )
     if merged.unfinished is not None:
         _show_unfinished(console, merged.unfinished)
@@ -138,7 +139,8 @@ def _work(report: MergeReport) -> Table:
 def _show_unfinished(console: Console, unfinished: Unfinished) -> None:
     """Name the first quanta of each reason."""
     for reason, number in _by_reason(unfinished):
-        console.print(f"{number} quanta {_TOLD[reason]}:", soft_wrap=True)
+        quanta = "quantum" if number == 1 else "quanta"
+        console.print(f"{number} {quanta} {_TOLD[reason]}:", soft_wrap=True)
         of_reason = [quantum for quantum in unfinished.quanta if quantum.reason == reason]
         for quantum in of_reason[:_SHOWN]:
             console.print(f"  {_describe(quantum)}", markup=False, soft_wrap=True)

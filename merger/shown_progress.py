@@ -27,8 +27,8 @@ class CountedProgress(Progress):
         self.quanta: tuple[int, int, int] | None = None
 
     def start(self, n_deltas: int) -> None:
-        """Count deltas to be read."""
-        if self.n_done == self.n_deltas:
+        """Count deltas to be read; a pass without any leaves what is shown."""
+        if n_deltas and self.n_done == self.n_deltas:
             # The rate is that of the work, not of the waiting before it.
             self._began = self._clock()
             self.n_deltas = self.n_done = 0

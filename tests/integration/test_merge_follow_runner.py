@@ -75,7 +75,7 @@ def test_closing_table_for_people(survey: GraphRun, database: str) -> None:
     assert code == ExitCode.OK
     tables = [line for line in shown.splitlines() if line[:1] in "┏┃┡│└├"]
     assert max(map(len, tables)) <= 80
-    assert "1 quanta failed:" in shown
+    assert "1 quantum failed:" in shown
     assert "2 quanta blocked by one that failed:" in shown
     assert 'isr {"exposure":0} ' in shown
     assert "; 1 attempt, last exit code 3" in shown
