@@ -12,6 +12,7 @@ from merger.merge import merge_run
 from tests import factories
 from tests.dumps import dump, rows
 from tests.fix_own_postgres import MakePostgres
+from tests.own_postgres import OwnPostgres
 from transfer_plugins.object_store import DirectoryObjectStore
 
 N_MERGERS = 30
@@ -19,22 +20,25 @@ N_QUANTA = 10
 RUNS = ["u/tester/night1", "u/tester/night2", "u/tester/night3"]
 
 
-def test_more_mergers_than_connections(make_postgres: MakePostgres, tmp_path: Path) -> None:
+def make_server(make_postgres: MakePostgres) -> OwnPostgres:
+    """A server with few connections and two registries: one to be merged into, one to compare."""
     server = make_postgres(settings="max_connections = 8")
     server.execute("CREATE DATABASE clean")
     for database in ("postgres", "clean"):
         schema.create(server.address(database))
-    store = DirectoryObjectStore(tmp_path)
+    return server
+
+
+def make_runs(store: DirectoryObjectStore) -> None:
     for number, run in enumerate(RUNS):
         graph = factories.make_graph(N_QUANTA, name=run, run=run)
         factories.publish(store, graph)
         for quantum in range(N_QUANTA):
             factories.put_delta(store, factories.make_delta(graph, quantum, number * 100 + quantum))
-    options = ["--database", server.address(), "--batch-size", "3", "--json"]
-    commands = [
-        ["merge", store.uri, RUNS[number % len(RUNS)], *options] for number in range(N_MERGERS)
-    ]
-    ended = subprocess.run(
+
+
+def run_at_once(commands: list[list[str]]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "tests.forked_mergers"],
         input=json.dumps(commands),
         capture_output=True,
@@ -42,6 +46,15 @@ def test_more_mergers_than_connections(make_postgres: MakePostgres, tmp_path: Pa
         cwd=Path(__file__).parents[2],
         timeout=300,
         check=True,
+    )
+
+
+def test_more_mergers_than_connections(make_postgres: MakePostgres, tmp_path: Path) -> None:
+    server, store = make_server(make_postgres), DirectoryObjectStore(tmp_path)
+    make_runs(store)
+    options = ["--database", server.address(), "--batch-size", "3", "--json"]
+    ended = run_at_once(
+        [["merge", store.uri, RUNS[number % len(RUNS)], *options] for number in range(N_MERGERS)]
     )
     assert json.loads(ended.stdout) == [0] * N_MERGERS, ended.stderr
     assert "too many clients" in server.log(), "the connections sufficed: nothing was shown"
