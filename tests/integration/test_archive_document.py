@@ -46,7 +46,7 @@ def directory(tmp_path: Path) -> Path:
 
 def test_examples_for_duckdb_run(directory: Path) -> None:
     found = [
-        duckdb.sql(block.replace("archive/", f"{directory}/archive/")).fetchall()
+        duckdb.execute(block.replace("archive/", f"{directory}/archive/")).fetchall()
         for block in blocks("sql")
     ]
     assert found[0] == [("calibrate", 2, 60.3, pytest.approx(117.7, abs=0.1))]

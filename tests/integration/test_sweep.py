@@ -260,7 +260,8 @@ def test_control_objects_are_never_swept(merged: MergeSite) -> None:
     for name in ("jobs/x.json", "replacements/x.json", "graphs/x", "archive/x", "deltas/x", "y/z"):
         merged.store.put(f"{RUN}/quantum-exec/{name}", b"x")
     assert keys_left(merged) == set()
-    merged.store.delete(f"{RUN}/quantum-exec/deltas/x")
+    for name in ("deltas/x", "archive/x"):
+        merged.store.delete(f"{RUN}/quantum-exec/{name}")
 
 
 def test_log_with_a_strange_name_is_swept(merged: MergeSite) -> None:
