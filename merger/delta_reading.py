@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
 
 from merger.delta_checks import ReadDeltas
 from merger.plain_deltas import check_deltas
@@ -25,9 +24,8 @@ _KEYS_AT_ONCE = 32
 
 _CHECKED_AT_ONCE = 250
 
-__all__ = ["ReadDeltas", "list_deltas", "one_ahead", "read_batches", "read_whole"]
+__all__ = ["ReadDeltas", "list_deltas", "read_batches", "read_whole"]
 
-T = TypeVar("T")
 Contents = list[tuple[str, bytes]]
 
 
@@ -125,12 +123,3 @@ def _batched(keys: Iterable[str], size: int) -> Iterator[list[str]]:
     remaining = iter(keys)
     while batch := list(itertools.islice(remaining, size)):
         yield batch
-
-
-def one_ahead(batches: Iterator[T]) -> Iterator[T]:
-    """Give the same batches, making the next one in a thread while one is being used."""
-    with ThreadPoolExecutor(1, "read-ahead") as pool:
-        coming = pool.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = pool.submit(next, batches, None)
-            yield batch

@@ -52,8 +52,3 @@ def uuid_bytes(texts: Sequence[str]) -> bytes:
         found = next((text for text in texts if not _CANONICAL_UUID.match(text)), None)
         raise ValueError(f"expected UUIDs in lower case with hyphens, found {found!r}")
     return values
-
-
-def repeated_uuids(texts: Sequence[str], counts: Sequence[int]) -> pa.Array:
-    """Return each UUID so many times in a row."""
-    return uuid_array(texts).take(pa.array(np.repeat(np.arange(len(texts)), counts)))
