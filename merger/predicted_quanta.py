@@ -131,27 +131,27 @@ class _Packing:
         self.n_outputs.append(np.array([len(q.outputs) for q in quanta], np.int64))
 
     def packed(self) -> PackedQuanta:
-        ids = np.concatenate([np.zeros(0, "S16"), *self.ids])
-        bounds = np.cumsum(np.concatenate([np.zeros(1, np.int64), *self.n_outputs]))
-        outputs = np.concatenate([np.zeros(0, "S16"), *self.outputs])
+        """Sort everything by id; the columns here are given up one by one, to save memory."""
+        ids = _joined(self.ids, "S16")
         order = np.argsort(ids, kind="stable")
         # Of a quantum that stands twice the last one counts.
         is_last = np.ones(len(order), bool)
         is_last[:-1] = ids[order[1:]] != ids[order[:-1]]
-        order = order[is_last]
-        unsorted = PackedQuanta(
-            ids=ids,
-            labels=list(self.labels),
-            label_places=np.concatenate([np.zeros(0, np.int32), *self.label_places]),
-            data_ids=pa.concat_arrays([pa.array([], pa.binary()), *self.data_ids]),
-            outputs=outputs,
-            output_bounds=bounds,
-        )
-        return PackedQuanta(
-            ids=ids[order],
-            labels=unsorted.labels,
-            label_places=unsorted.label_places[order],
-            data_ids=unsorted.data_ids.take(pa.array(order)),
-            outputs=unsorted.outputs_at(order)[0],
-            output_bounds=np.cumsum(np.concatenate([[0], np.diff(bounds)[order]])),
-        )
+        order, ids = order[is_last], ids[order[is_last]]
+        label_places = _joined(self.label_places, np.int32)[order]
+        data_ids = pa.concat_arrays([pa.array([], pa.binary()), *self.data_ids])
+        self.data_ids.clear()
+        data_ids = data_ids.take(pa.array(order))
+        n_outputs = _joined(self.n_outputs, np.int64)
+        firsts, n_outputs = (np.cumsum(n_outputs) - n_outputs)[order], n_outputs[order]
+        bounds = np.cumsum(np.concatenate([[0], n_outputs]))
+        # Where each output was: as far behind the first of its quantum as it is going to be.
+        places = np.repeat(firsts - bounds[:-1], n_outputs) + np.arange(bounds[-1])
+        outputs = _joined(self.outputs, "S16")[places]
+        return PackedQuanta(ids, list(self.labels), label_places, data_ids, outputs, bounds)
+
+
+def _joined(parts: list[Any], kind: Any) -> Any:
+    joined = np.concatenate([np.zeros(0, kind), *parts])
+    parts.clear()
+    return joined
