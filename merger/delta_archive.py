@@ -13,6 +13,7 @@ from merger.archived_deltas import ArchivedDeltaStore
 from merger.delta_listing import DeltaListing, list_deltas
 from merger.exit_codes import ExitCode
 from merger.progress import Progress
+from merger.settings import DEFAULT_ROWS_PER_FILE
 from merger.whole_deltas import fetch
 from registry import names
 from registry.errors import QuantumExecError
@@ -22,8 +23,7 @@ from transfer_plugins.object_store import (
     ObjectNotFoundError,
     ObjectStore,
 )
-
-DEFAULT_ROWS_PER_FILE = 50_000
+from transfer_plugins.s3_bulk_reading import for_bulk_reading
 
 _GROUP_ROWS = 2000
 _GROUP_BYTES = 16 * 1024 * 1024
@@ -124,6 +124,7 @@ def _write_all(
     report: ArchiveReport,
     progress: Progress,
 ) -> None:
+    reading = for_bulk_reading(store)
     for start in range(0, len(missing), rows_per_file):
         stop = min(start + rows_per_file, len(missing))
         keys = itertools.chain.from_iterable(
@@ -132,7 +133,7 @@ def _write_all(
         )
         with tempfile.TemporaryDirectory(prefix="registry-merge-") as directory:
             path = Path(directory) / "archive.parquet"
-            contents = _fetched(store, keys, threads)
+            contents = _fetched(reading, keys, threads)
             keys_of_file = _write(path, _grouped(contents, report), report, progress)
             if keys_of_file.n_keys:
                 report.written.append(_upload(store, report.run, path, keys_of_file))

@@ -15,6 +15,9 @@ from merger.settings_error import SettingsError
 DEFAULT_BATCH_SIZE = 4000
 """Deltas in one transaction, about 10,000 datasets: COPY gains nothing from more."""
 
+DEFAULT_ROWS_PER_FILE = 50_000
+"""Deltas in one file of an archive: about 35 MB."""
+
 __all__ = [
     "DEFAULT_BATCH_SIZE",
     "ConfigFile",

@@ -10,11 +10,10 @@ from rich.table import Table
 
 from merger.commands.options import Config, DryRun, Endpoint, Json, Names, Threads
 from merger.commands.session import open_datastore, progress_bar, reported
+from merger.settings import DEFAULT_ROWS_PER_FILE
 
 if TYPE_CHECKING:
     from merger.delta_archive import ArchiveReport
-
-_DEFAULT_ROWS = 50_000
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,7 +25,7 @@ def archive(
     names: Names,
     rows_per_file: Annotated[
         int, typer.Option(min=1, help="Deltas in one Parquet file.")
-    ] = _DEFAULT_ROWS,
+    ] = DEFAULT_ROWS_PER_FILE,
     dry_run: DryRun = False,
     config: Config = None,
     threads: Threads = None,
