@@ -15,6 +15,9 @@ from tests.fix_pgbouncer import find_pgbouncer
 
 N_DELTAS = 300
 
+# Half a minute each on a quiet machine; most of it is waiting for processes to start.
+pytestmark = pytest.mark.timeout(900)
+
 
 def try_seed(seed: int, *words: str) -> dict[str, Any]:
     """Try one seed as people do, and return what it reports."""
