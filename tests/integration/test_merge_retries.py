@@ -31,7 +31,7 @@ def raise_sometimes(site: MergeSite, sqlstate: str, n_times: int) -> None:
         )
 
 
-@pytest.mark.parametrize("sqlstate", ["40001", "40P01", "55P03", "57P01", "08006"])
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01", "53300", "55P03", "57P01", "08006"])
 def test_passing_errors_are_tried_again(site: MergeSite, sqlstate: str) -> None:
     site.put(site.delta())
     raise_sometimes(site, sqlstate, 3)
@@ -58,6 +58,22 @@ def test_other_errors_are_not_tried_again(site: MergeSite) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="as told"):
         site.merge()
     assert site.rows("SELECT last_value FROM tries") == [(1,)]
+
+
+def test_merge_that_a_person_cancels_is_not_tried_again(site: MergeSite) -> None:
+    site.put(site.delta())
+    raise_sometimes(site, "57014", 1)
+    with pytest.raises(psycopg.errors.QueryCanceled, match="as told"):
+        site.merge()
+
+
+def test_statement_that_takes_too_long_is_tried_for_a_while(site: MergeSite) -> None:
+    timeouts = Timeouts(statement_s=0.05, patience_s=0.1)
+    with (
+        CentralRegistry(site.address, timeouts=timeouts) as registry,
+        pytest.raises(CentralRegistryError, match=r"statement timeout \(tried \d+ times in"),
+    ):
+        registry.transact(lambda cursor: cursor.execute("SELECT pg_sleep(10)"))
 
 
 def test_session_that_an_administrator_ends(site: MergeSite) -> None:
