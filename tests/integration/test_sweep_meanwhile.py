@@ -174,9 +174,8 @@ def run_sweep(site: MergeSite, *, delete: bool) -> tuple[SweepReport, set[str]]:
 
 
 @pytest.fixture
-def histories(database: str, tmp_path: Path) -> Callable[[], MergeSite]:
+def histories(database: str, tmp_path: Path) -> Iterator[Callable[[], MergeSite]]:
     """Makes an empty site for every example."""
-    registry = CentralRegistry(database)
     numbers = iter(range(1_000_000))
 
     def make() -> MergeSite:
@@ -185,7 +184,8 @@ def histories(database: str, tmp_path: Path) -> Callable[[], MergeSite]:
         factories.publish(store, GRAPH)
         return MergeSite(database, store, registry, GRAPH)
 
-    return make
+    with CentralRegistry(database) as registry:
+        yield make
 
 
 @settings(
