@@ -26,26 +26,27 @@ def walk_files(root: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
 def walk_paths(root: Path, prefix: str) -> Iterator[str]:
     """Give the same paths, and look at no file; raises as `walk_files`."""
     directory, _, start = prefix.rpartition("/")
-    waiting = [iter(_names(root, f"{directory}/" if directory else "", start))]
+    waiting = [_names(root, f"{directory}/" if directory else "", start)]
     while waiting:
         name = next(waiting[-1], None)
         if name is None:
             waiting.pop()
         elif name.endswith("/"):
-            waiting.append(iter(_names(root, name)))
+            waiting.append(_names(root, name))
         else:
             yield name
 
 
-def _names(root: Path, above: str, start: str = "") -> list[str]:
-    """Names in a directory, each behind the path of the directory; of directories with a slash.
+def _names(root: Path, above: str, start: str = "") -> Iterator[str]:
+    """Give names in a directory, each behind the path of the directory; directories with a slash.
 
-    So they sort as the paths below them do.
+    So they sort as the paths below them do. Only the names are kept: there may be a million.
     """
+    found = []
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(f"{root}/{above}") as entries:
-        return sorted(
-            above + entry.name + "/" * entry.is_dir(follow_symlinks=False)
+        found = sorted(
+            entry.name + "/" * entry.is_dir(follow_symlinks=False)
             for entry in entries
             if entry.name.startswith(start) and not (entry.is_symlink() and entry.is_dir())
         )
-    return []
+    return (above + name for name in found)
