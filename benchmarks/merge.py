@@ -25,11 +25,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from benchmarks.merge_growth import draw, fill
 from benchmarks.merge_insertion import time_insertion
-from benchmarks.merge_peers import FORMATS, Peers, encode_rows, time_copy
+from benchmarks.merge_peers import FORMATS, Encoded, Peers, encode_rows, time_copy
 from benchmarks.merge_process import MergeTimes, time_merge
 from benchmarks.merge_workload import N_DATASETS, N_QUANTA, RUN, Workload
 from benchmarks.postgres_server import Server, count_rows
@@ -74,20 +75,24 @@ def compare_with_copy(place: Place) -> None:
     for n_connections in (1, 2):
         encoded = {form: encode_rows(first, form, n_connections) for form in FORMATS}
         variants: dict[str, Callable[[str], float]] = {
-            f"copy_{form}": lambda a, f=form, e=e: time_copy(a, *e, f)  # type: ignore[misc]
-            for form, e in encoded.items()
+            f"copy_{form}": partial(_copy, encoded[form], form) for form in FORMATS
         }
-        options = ("--connections", str(n_connections))
-        variants["merge"] = lambda a, o=options: (
-            time_merge(  # type: ignore[misc]
-                a, place.datastore, RUN, *o
-            ).merge_s
-        )
-        variants["insertion"] = lambda a, n=n_connections: time_insertion(  # type: ignore[misc]
-            a, place.datastore, RUN, n
-        )
+        variants["merge"] = partial(_merge, place.datastore, n_connections)
+        variants["insertion"] = partial(_insert, place.datastore, n_connections)
         _take_turns(place, variants, rows, f"_{n_connections}c")
     place.server.drop(first)
+
+
+def _copy(encoded: tuple[Encoded, list[Encoded]], form: str, address: str) -> float:
+    return time_copy(address, *encoded, form)
+
+
+def _merge(datastore: str, n_connections: int, address: str) -> float:
+    return time_merge(address, datastore, RUN, "--connections", str(n_connections)).merge_s
+
+
+def _insert(datastore: str, n_connections: int, address: str) -> float:
+    return time_insertion(address, datastore, RUN, n_connections)
 
 
 def _take_turns(
@@ -222,7 +227,7 @@ def measure_growth(place: Place, sizes: tuple[int, ...]) -> None:
                 seconds.append(time_copy(address, rest, parts, "binary"))
             place.server.drop(address)
         place.server.drop(filled)
-        points.append((size, *seconds))
+        points.append((size, seconds[0], seconds[1]))
         name = f"registry_{size / 1e6:g}m"
         place.figures |= {
             f"{name}_merge_s": round(seconds[0], 3),

@@ -162,7 +162,7 @@ def test_bad_deltas_are_read_once(chain: MergeSite) -> None:
     follower = make_follower(chain, Ending(n_retries=1))
     with follower:
         follower.look()
-        chain.store.path(key).write_bytes(b"{\"other\": \"bytes\"}")
+        chain.store.path(key).write_bytes(b'{"other": "bytes"}')
         follower.look()
         assert [bad.reason for bad in follower.merged().report.quarantined] == ["truncated"]
     assert chain.merge().quarantined[0].reason == "checksum"

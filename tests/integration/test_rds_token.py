@@ -115,7 +115,7 @@ def test_no_credentials(tmp_path: Path, front: TlsFront, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     database_token._client.cache_clear()
-    with pytest.raises(TransferRefusedError, match="no RDS IAM token for user 'merger'.*credent"):
+    with pytest.raises(TransferRefusedError, match=r"no RDS IAM token for user 'merger'.*credent"):
         address(tmp_path, front.port).connect()
     database_token._client.cache_clear()
 
