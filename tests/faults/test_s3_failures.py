@@ -11,7 +11,7 @@ from tests.s3_proxy import Fault, Rule, S3Proxy
 from transfer_plugins import s3_object_store
 from transfer_plugins.checksums import checksum_of_bytes
 from transfer_plugins.object_store import (
-    ObjectNotFoundError,
+    BucketNotFoundError,
     ObjectStore,
     TransferError,
     TransferRefusedError,
@@ -100,7 +100,7 @@ def test_service_that_stays_ill_is_told_as_retryable(
 def test_missing_bucket_is_told(
     s3_environment: dict[str, str], directory: Path, action: Action
 ) -> None:
-    with pytest.raises(ObjectNotFoundError, match=r"s3://no-such-bucket/r/a: not found \("):
+    with pytest.raises(BucketNotFoundError, match=r"s3://no-such-bucket/r/a: no such bucket \("):
         action(open_store("s3://no-such-bucket"), directory)
 
 
