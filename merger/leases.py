@@ -19,14 +19,11 @@ from psycopg import Cursor
 
 from merger import lease_statements as statements
 from merger.central_registry import CentralRegistry
-from merger.copy_format import HEADER, TRAILER
 from merger.delta_listing import DeltaListing, PackedIds, pack_ids, unpack_ids
 from registry.errors import QuantumExecError
 
 DEFAULT_LEASE_S = 60.0
 """Long enough to read and insert a batch; it is renewed while that lasts."""
-
-_ROW = np.dtype([("n_fields", ">i2"), ("length", ">i4"), ("attempt", "S16")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,18 +153,11 @@ def read_unmerged(registry: CentralRegistry, listing: DeltaListing) -> DeltaList
     ------
     central_registry.CentralRegistryError
     """
-    rows = np.empty(len(listing), _ROW)
-    rows["n_fields"], rows["length"], rows["attempt"] = 1, 16, listing.attempts
-    content = rows.tobytes()
 
     def read(cursor: Cursor) -> PackedIds:
-        cursor.execute(statements.STAGE_LISTED)
-        with cursor.copy(statements.COPY_LISTED) as copy:
-            copy.write(b"".join((HEADER, content, TRAILER)))
-        cursor.execute(statements.ANALYZE_LISTED)
-        with cursor.copy(statements.COPY_MERGED) as copy:
-            merged = b"".join(bytes(piece) for piece in copy)
-        return np.frombuffer(merged[len(HEADER) : -len(TRAILER)], _ROW)["attempt"]
+        cursor.execute(statements.READ_MERGED_OF_RUN, (listing.run,), binary=True)
+        (merged,) = cursor.fetchone() or (None,)
+        return np.frombuffer(merged, "S16") if merged else pack_ids([])
 
     return listing.without(registry.transact(read)) if len(listing) else listing
 

@@ -29,6 +29,7 @@ from merger.settings import DEFAULT_BATCH_SIZE
 from merger.writers import Shared, Writer, Written
 from registry import names
 from transfer_plugins.object_store import ObjectStore
+from transfer_plugins.s3_bulk_reading import for_bulk_reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ class RunMerge:
         self.run = run
         self._options = options or MergeOptions()
         self._progress = progress or Progress()
-        self._store = with_archives(store, run)
+        self._store = with_archives(for_bulk_reading(store), run)
         self._registries = [registry]
         self._open = ExitStack()
         self._stop = threading.Event()

@@ -18,6 +18,7 @@ from merger.prepared_batch import PreparedBatch
 from merger.reading_errors import raised
 from registry.errors import QuantumExecError
 from transfer_plugins.object_store import DirectoryObjectStore, ObjectStore
+from transfer_plugins.s3_bulk_reading import BulkS3ObjectStore
 from transfer_plugins.s3_object_store import S3ObjectStore
 
 _STARTS = 3
@@ -63,7 +64,7 @@ class ReadingProcess:
         """Start the process; None if it could not open the same store by its URI."""
         # The other side looks for archives by itself.
         inner = store.inner if isinstance(store, ArchivedDeltaStore) else store
-        if type(inner) not in (DirectoryObjectStore, S3ObjectStore):
+        if type(inner) not in (DirectoryObjectStore, S3ObjectStore, BulkS3ObjectStore):
             return None
         where = {"uri": store.uri, "endpoint_url": store.endpoint_url}
         return cls({**where, "run": run, "threads": threads})

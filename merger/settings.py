@@ -12,8 +12,12 @@ from merger.database_address import SECRET_KEYWORDS, DatabaseAddress
 from merger.db_auth import check_private
 from merger.settings_error import SettingsError
 
-DEFAULT_BATCH_SIZE = 4000
-"""Deltas in one transaction, about 10,000 datasets: COPY gains nothing from more."""
+DEFAULT_BATCH_SIZE = 1500
+"""Deltas in one transaction, about 4,000 datasets.
+
+COPY gains little from more, and the database begins later (27,075 deltas: 3.6 s with 1,500, 4.5 s
+with 4,000 or with 1,000).
+"""
 
 DEFAULT_ROWS_PER_FILE = 50_000
 """Deltas in one file of an archive: about 35 MB."""

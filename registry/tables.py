@@ -172,6 +172,8 @@ merged_attempt = Table(
         server_default=false(),
         comment="its rows were taken out, and no merge brings them back",
     ),
+    # What a listing of a RUN is compared with, whatever else the ledger has.
+    Index("ix_merged_attempt_run_attempt_id", "run", "attempt_id"),
 )
 
 # Leases only save work: two mergers that hold one would merge the same deltas, once.

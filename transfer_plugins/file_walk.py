@@ -37,6 +37,22 @@ def walk_paths(root: Path, prefix: str) -> Iterator[str]:
             yield name
 
 
+def paths_in_any_order(root: Path, prefix: str) -> Iterator[str]:
+    """Give the same paths as they come: nothing is kept, and no name is looked at twice."""
+    directory, _, start = prefix.rpartition("/")
+    waiting = [(f"{directory}/" if directory else "", start)]
+    while waiting:
+        above, start = waiting.pop()
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(root / above) as entries:
+            for entry in entries:
+                if not entry.name.startswith(start):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((f"{above}{entry.name}/", ""))
+                elif not (entry.is_symlink() and entry.is_dir()):
+                    yield above + entry.name
+
+
 def _names(root: Path, above: str, start: str = "") -> Iterator[str]:
     """Give names in a directory, each behind the path of the directory; directories with a slash.
 

@@ -19,7 +19,7 @@ from registry.errors import QuantumExecError
 from registry.names import check_key
 from transfer_plugins.arriving_file import PART, ArrivingFile, is_part
 from transfer_plugins.checksums import checksum_of_file
-from transfer_plugins.file_walk import walk_files, walk_paths
+from transfer_plugins.file_walk import paths_in_any_order, walk_files
 
 _READ_BYTES = 1 << 16
 
@@ -137,7 +137,7 @@ class ObjectStore(ABC):
         """Give every object whose key begins with ``prefix``, ordered by key."""
 
     def list_keys(self, prefix: str) -> Iterator[str]:
-        """Give the keys alone, in the same order; faster where an object must be asked for more."""
+        """Give the keys alone, in any order; faster where an object must be asked for more."""
         return (stored.key for stored in self.list_objects(prefix))
 
     @abstractmethod
@@ -250,7 +250,7 @@ class DirectoryObjectStore(ObjectStore):
     def list_keys(self, prefix: str) -> Iterator[str]:
         """Give the paths of all files below, without looking at the files."""
         with _naming(self, prefix):
-            yield from (key for key in walk_paths(self.root, prefix) if not is_part(key))
+            yield from (k for k in paths_in_any_order(self.root, prefix) if not is_part(k))
 
     def _files(self, prefix: str, *, are_parts: bool) -> Iterator[tuple[str, os.stat_result]]:
         with _naming(self, prefix):

@@ -8,6 +8,8 @@ retries, errors and their messages are the same as everywhere.
 
 import datetime
 import logging
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -25,6 +27,11 @@ _MOST_FAILURES = 20
 """After as many requests that boto3 had to do over, it does all."""
 
 _PROBE = "probe"
+
+_PAGE = 5000
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.+@=,/-]*\Z")
+"""Keys that every client spells alike."""
 
 # Credentials may be asked for again after this time; botocore renews its own in time.
 _CREDENTIALS_S = 300
@@ -57,6 +64,32 @@ class BulkS3ObjectStore(S3ObjectStore):
                 self.n_failures += not isinstance(error, FileNotFoundError | InvalidNameError)
                 _log.debug("%s/%s: %s; boto3 does it over", self.uri, key, error)
         return super().get(key)
+
+    def list_keys(self, prefix: str) -> Iterator[str]:
+        """Give the keys alone; boto3 takes ten times as long to read the answers."""
+        last = ""
+        bulk = self._bulk_store()
+        if bulk is not None:
+            try:
+                for key in self._list(bulk, prefix):
+                    last = key
+                    yield key
+                return
+            except Exception as error:
+                _log.debug("%s/%s: %s; boto3 lists the rest", self.uri, prefix, error)
+        yield from (key for key in super().list_keys(prefix) if key > last)
+
+    def _list(self, bulk: "S3Store", prefix: str) -> Iterator[str]:
+        import obstore
+
+        if not prefix.endswith("/") or not _PLAIN.match(self.prefix + prefix):
+            raise ValueError("obstore takes prefixes that end a directory")
+        for page in obstore.list(bulk, self.prefix + prefix, chunk_size=_PAGE):
+            keys = [str(each["path"]) for each in page]
+            if not all(map(_PLAIN.match, keys)):
+                # obstore may show them in another form than S3 has them.
+                raise ValueError("a key has unusual characters")
+            yield from (key.removeprefix(self.prefix) for key in keys)
 
     def _get(self, bulk: "S3Store", key: str) -> bytes:
         import obstore

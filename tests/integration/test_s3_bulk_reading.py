@@ -33,6 +33,8 @@ def test_same_bytes(store: ObjectStore) -> None:
     assert bulk.uri == store.uri
     assert [bulk.get(key) for key in KEYS] == [store.get(key) for key in KEYS]
     assert [one.key for one in bulk.list_objects("")] == sorted(KEYS)
+    for prefix in {"", "a/", *(key.rpartition("/")[0] + "/" for key in KEYS if "/" in key)}:
+        assert list(bulk.list_keys(prefix)) == list(store.list_keys(prefix))
     assert bulk.n_failures <= 2
 
 

@@ -41,6 +41,7 @@ def _add_columns() -> None:
         existing_comment="successful attempt that brought it",
     )
     op.create_index("ix_attempt_quantum_id", "attempt", ["quantum_id"])
+    op.create_index("ix_merged_attempt_run_attempt_id", "merged_attempt", ["run", "attempt_id"])
     for name, table_name, parts in (
         ("dataset_id", "dataset", ["content->>'dataset_id'"]),
         (
