@@ -6,7 +6,7 @@
 # Attempts of a RUN that the ledger has, forgotten ones too, 16 bytes each. One value: a million
 # rows would be a million objects.
 READ_MERGED_OF_RUN = """
-SELECT string_agg(uuid_send(attempt_id), '') FROM merged_attempt WHERE run = %s
+SELECT string_agg(uuid_send(attempt_id), '' ORDER BY attempt_id) FROM merged_attempt WHERE run = %s
 """
 
 # Which of these attempts does the ledger have?

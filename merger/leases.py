@@ -159,7 +159,12 @@ def read_unmerged(registry: CentralRegistry, listing: DeltaListing) -> DeltaList
         (merged,) = cursor.fetchone() or (None,)
         return np.frombuffer(merged, "S16") if merged else pack_ids([])
 
-    return listing.without(registry.transact(read)) if len(listing) else listing
+    if not len(listing):
+        return listing
+    merged = registry.transact(read)
+    # A RUN that is merged is the usual case, and told without looking for each attempt.
+    is_all = merged.tobytes() == listing.attempts.tobytes()
+    return _part(listing, 0, 0) if is_all else listing.without(merged)
 
 
 def _free(left: DeltaListing, ranges: list[tuple[bytes, bytes]], size: int) -> tuple[int, int]:

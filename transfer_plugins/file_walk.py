@@ -45,12 +45,13 @@ def paths_in_any_order(root: Path, prefix: str) -> Iterator[str]:
         above, start = waiting.pop()
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(root / above) as entries:
             for entry in entries:
-                if not entry.name.startswith(start):
+                name = entry.name
+                if not name.startswith(start):
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append((f"{above}{entry.name}/", ""))
-                elif not (entry.is_symlink() and entry.is_dir()):
-                    yield above + entry.name
+                if not entry.is_dir():
+                    yield above + name
+                elif not entry.is_symlink():
+                    waiting.append((f"{above}{name}/", ""))
 
 
 def _names(root: Path, above: str, start: str = "") -> Iterator[str]:

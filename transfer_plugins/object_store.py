@@ -250,7 +250,9 @@ class DirectoryObjectStore(ObjectStore):
     def list_keys(self, prefix: str) -> Iterator[str]:
         """Give the paths of all files below, without looking at the files."""
         with _naming(self, prefix):
-            yield from (k for k in paths_in_any_order(self.root, prefix) if not is_part(k))
+            for key in paths_in_any_order(self.root, prefix):
+                if PART not in key or not is_part(key):
+                    yield key
 
     def _files(self, prefix: str, *, are_parts: bool) -> Iterator[tuple[str, os.stat_result]]:
         with _naming(self, prefix):
