@@ -81,7 +81,8 @@ def list_deltas(store: ObjectStore, run: str) -> DeltaListing:
             strangers += [key for key, is_one in zip(keys, is_delta, strict=True) if not is_one]
             parts.append(_pack_keys(list(itertools.compress(keys, is_delta)), prefix))
     pairs = np.concatenate(parts)
-    order = np.argsort(pairs["attempt"], kind="stable")
+    # Of two keys with one attempt the first one counts, in whatever order they were listed.
+    order = np.lexsort((pairs["quantum"], pairs["attempt"]))
     attempts, quanta = pairs["attempt"][order], pairs["quantum"][order]
     is_again = np.zeros(len(order), bool)
     is_again[1:] = attempts[1:] == attempts[:-1]

@@ -237,7 +237,9 @@ class RunMerge:
         if skipped:
             unmerged = unmerged.without(attempts_of(self.run, skipped))
         self._insert_all(unmerged, reader, report)
-        renew_quarantine(registry, self.run, before, report.quarantined)
+        # A pass that was stopped has not looked at all of them again.
+        looked_at = before if report.is_complete else set()
+        renew_quarantine(registry, self.run, looked_at, report.quarantined)
         report.wall_s = time.monotonic() - began
         return report
 

@@ -2,7 +2,7 @@
 """Predictions of a RUN: its graph records, and the quanta and outputs that they announce."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,8 +68,15 @@ class Predictions:
             yield from unpack_ids(ids[start : start + _AT_ONCE])
 
 
-def read_predictions(store: ObjectStore, run: str) -> Predictions:
+def read_predictions(
+    store: ObjectStore, run: str, *, only: Collection[str] | None = None
+) -> Predictions:
     """Read every graph record of a RUN; predicted quanta are read when they are asked for.
+
+    Parameters
+    ----------
+    only
+        Ids of the graphs to know; others may have come since they were listed.
 
     Raises
     ------
@@ -85,6 +92,8 @@ def read_predictions(store: ObjectStore, run: str) -> Predictions:
     for stored in store.list_objects(prefix):
         if stored.key.endswith(".json"):
             record = read_graph_record(store.get(stored.key), f"graph record {stored.key!r}")
+            if only is not None and record.graph_id not in only:
+                continue
             types = frozenset(t.name for t in record.dataset_types)
             graphs[record.graph_id] = PredictedGraph(
                 record, types, store, names.predicted_quanta_key(run, record.graph_id)

@@ -66,9 +66,7 @@ class DeltaReader:
         """
         self._remaining_few -= len(keys)
         if self._remaining_few < 0 and self._process is None:
-            self._process = ReadingProcess.for_store(
-                self._store, self._predictions.run, self._threads
-            )
+            self._process = ReadingProcess.for_store(self._store, self._predictions, self._threads)
         if self._remaining_few < 0 and self._process is not None:
             return self._process.prepare(keys)
         return self._ahead.submit(

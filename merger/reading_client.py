@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from merger.archived_deltas import ArchivedDeltaStore
 from merger.frames import FrameError, read_frame, write_frame
+from merger.predictions import Predictions
 from merger.prepared_batch import PreparedBatch
 from merger.reading_errors import raised
 from registry.errors import QuantumExecError
@@ -59,7 +60,7 @@ class ReadingProcess:
 
     @classmethod
     def for_store(
-        cls, store: ObjectStore, run: str, threads: int | None
+        cls, store: ObjectStore, predictions: Predictions, threads: int | None
     ) -> "ReadingProcess | None":
         """Start the process; None if it could not open the same store by its URI."""
         # The other side looks for archives by itself.
@@ -67,7 +68,10 @@ class ReadingProcess:
         if type(inner) not in (DirectoryObjectStore, S3ObjectStore, BulkS3ObjectStore):
             return None
         where = {"uri": store.uri, "endpoint_url": store.endpoint_url}
-        return cls({**where, "run": run, "threads": threads})
+        # It must know the graphs that are known here, and no newer ones: what their deltas refer
+        # to would not be ensured.
+        told = {"run": predictions.run, "graphs": sorted(predictions.graphs)}
+        return cls({**where, **told, "threads": threads})
 
     @property
     def pid(self) -> int:

@@ -76,8 +76,9 @@ class _Reader:
             store = for_bulk_reading(
                 open_store(self._request["uri"], endpoint_url=self._request["endpoint_url"])
             )
-            run = self._request["run"]
-            self._opened = with_archives(store, run), read_predictions(store, run)
+            run, graphs = self._request["run"], self._request["graphs"]
+            predictions = read_predictions(store, run, only=graphs)
+            self._opened = with_archives(store, run), predictions
         store, predictions = self._opened
         return prepare(store, keys, predictions, self._request["threads"]).frame()
 

@@ -37,7 +37,7 @@ SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_locks l USING
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.classid = {_LOCK_KEY >> 32} AND l.objid = {_LOCK_KEY & 0xFFFFFFFF}
   AND a.datname = current_database() AND a.usename = current_user AND a.pid <> pg_backend_pid()
-  AND a.state = 'active' AND a.wait_event = 'ClientRead'
+  AND a.state = 'active' AND a.wait_event IN ('ClientRead', 'ClientWrite')
   AND a.query_start < clock_timestamp() - make_interval(secs => %s)
 """
 

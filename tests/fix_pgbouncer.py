@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from tests.own_postgres import free_port, server_user
 from tests.processes import wait_until
 
-REQUIRED = "QUANTUM_EXEC_REQUIRED"
+REQUIRED = "TESTS_REQUIRE"
 """Names services without which a test fails, where it would else be skipped."""
 
 # Debian puts it where only root's PATH leads.

@@ -183,7 +183,10 @@ def test_server_is_restarted(
         schema.create(server.address(database))
     address = server.address()
     processes += [start(three_runs, run, "--lease", "2", address=address) for run in RUNS]
-    wait_until(lambda: n_merged(address) > 0, "a batch is in", timeout_s=DEADLINE_S)
+    begun = "SELECT count(DISTINCT run) FROM merged_attempt"
+    wait_until(
+        lambda: rows(address, begun) == [(len(RUNS),)], "each has a batch in", timeout_s=DEADLINE_S
+    )
     server.restart(mode)
     for process in processes:
         finish(process)

@@ -105,6 +105,12 @@ def n_waiting(address: str, locktype: str) -> int:
     return count(address, statement)
 
 
+def n_waiting_for_registry(address: str) -> int:
+    """How many sessions wait for the lock of the whole registry, and not for one of leases."""
+    statement = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+    return count(address, f"{statement} AND objsubid = 1")
+
+
 def n_merged(address: str) -> int:
     """Attempts whose rows are all there: quantum, attempt, two datasets with their records."""
     n_ledger = count(address, "SELECT count(*) FROM merged_attempt")
@@ -130,7 +136,7 @@ def upgrade_among_mergers(
         mergers = [start(scripts, *words, module="merger.cli") for _ in range(3)]
         wait_until(lambda: n_waiting(database, "transactionid"), "a merger is in a transaction")
         migration = start_next(scripts, "migrate", "--database", address)
-        wait_until(lambda: n_waiting(database, "advisory"), "the migration waits for it")
+        wait_until(lambda: n_waiting_for_registry(database), "the migration waits for it")
         assert migration.poll() is None
         holder.rollback()
         wait_until(

@@ -99,7 +99,6 @@ def merger(database: str) -> Iterator[str]:
         ("INSERT ON dataset FROM", "INSERT ON dataset TO", "permission denied for table dataset"),
         ("SELECT ON merged_attempt FROM", "SELECT ON merged_attempt TO", "table merged_attempt"),
         ("SELECT ON alembic_version FROM", "SELECT ON alembic_version TO", "alembic_version"),
-        ("TEMP ON DATABASE {} FROM", "TEMP ON DATABASE {} TO", "create temporary tables"),
         ("USAGE ON SCHEMA public FROM public,", "USAGE ON SCHEMA public TO", "run registry-merge"),
     ],
 )
