@@ -243,9 +243,20 @@ class Sweep:
         except TransferRefusedError as error:
             self.report.not_listed = str(error)
 
+    def _check_archives(self) -> None:
+        """Refuse to delete while deltas may lie in an archive that cannot be read."""
+        bad = self._store.bad_archives()
+        if bad:
+            raise SweepRefusedError(
+                f"sweep --delete: expected archives that can be read whole, found {bad[0].message} "
+                f"({len(bad)} in all); what their deltas name is not known: put a whole archive in "
+                "its place, remove it if all its deltas are objects, or upgrade registry-merge"
+            )
+
     def _delete(self) -> None:
         for start in range(0, len(self._left), _SECOND_LOOK_EVERY):
             self._snapshots = self._protection.look()
+            self._check_archives()
             some = self._left[start : start + _SECOND_LOOK_EVERY]
             if self._objects.without_attempt()[some].any():
                 self._protection.look_at_jobs()

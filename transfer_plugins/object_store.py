@@ -265,12 +265,12 @@ class DirectoryObjectStore(ObjectStore):
         with _naming(self, key):
             file = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                content = os.read(file, _READ_BYTES)
+                pieces = [os.read(file, _READ_BYTES)]
                 while more := os.read(file, _READ_BYTES):
-                    content += more
+                    pieces.append(more)
             finally:
                 os.close(file)
-        return content
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """Return bytes of a file."""

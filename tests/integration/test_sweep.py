@@ -293,3 +293,19 @@ def test_archived_deltas_protect_too(site: MergeSite) -> None:
     site.merge()
     assert swept(site, delete=True)[0].n_deleted == 0
     assert site.differences() == []
+
+
+def test_damaged_archive_stops_deleting(merged: MergeSite) -> None:
+    """Its deltas may be nowhere else, and what they name would be taken for orphans."""
+    (key,) = merged.put(merged.delta(0, 90))
+    archive_run(merged.store, merged.graph.run)
+    merged.store.delete(key)
+    (archive,) = merged.store.list_objects(names.archive_prefix(merged.graph.run))
+    content = merged.store.get(archive.key)
+    merged.store.put(archive.key, content[:-100])
+    with pytest.raises(SweepRefusedError, match="expected archives that can be read whole, found"):
+        swept(merged, delete=True)
+    merged.store.put(archive.key, content)
+    swept(merged, delete=True)
+    merged.merge()
+    assert merged.differences() == []
