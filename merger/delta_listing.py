@@ -10,7 +10,9 @@ import numpy as np
 
 from merger.packed_ids import PackedIds, pack_ids, unpack_ids
 from registry import names
-from transfer_plugins.object_store import ObjectStore
+from registry.delta import read_delta
+from registry.errors import FormatError
+from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
 
 __all__ = ["DeltaListing", "PackedIds", "list_deltas", "pack_ids", "unpack_ids"]
 
@@ -81,14 +83,39 @@ def list_deltas(store: ObjectStore, run: str) -> DeltaListing:
             strangers += [key for key, is_one in zip(keys, is_delta, strict=True) if not is_one]
             parts.append(_pack_keys(list(itertools.compress(keys, is_delta)), prefix))
     pairs = np.concatenate(parts)
-    # Of two keys with one attempt the first one counts, in whatever order they were listed.
     order = np.lexsort((pairs["quantum"], pairs["attempt"]))
-    attempts, quanta = pairs["attempt"][order], pairs["quantum"][order]
-    is_again = np.zeros(len(order), bool)
-    is_again[1:] = attempts[1:] == attempts[:-1]
-    again = DeltaListing(run, attempts[is_again], quanta[is_again])
-    strangers = sorted([*strangers, *again.keys()])
-    return DeltaListing(run, attempts[~is_again], quanta[~is_again], strangers)
+    listed = DeltaListing(run, pairs["attempt"][order], pairs["quantum"][order])
+    copies = _copies(store, listed)
+    is_copy = np.zeros(len(listed), bool)
+    is_copy[copies] = True
+    strangers += [listed.keys(place, place + 1)[0] for place in copies]
+    return DeltaListing(run, listed.attempts[~is_copy], listed.quanta[~is_copy], sorted(strangers))
+
+
+def _copies(store: ObjectStore, listed: DeltaListing) -> list[int]:
+    """Return the places of keys whose attempt another key has that is its delta's own.
+
+    A copy under another name must not keep the delta out, so the deltas themselves are asked.
+    If none or several say that the key is theirs, the first key counts.
+    """
+    attempts, copies = listed.attempts, []
+    again = np.flatnonzero(attempts[1:] == attempts[:-1]) + 1
+    for start in (int(a) - 1 for a in again if a == 1 or attempts[a - 2] != attempts[a]):
+        stop = start + 1
+        while stop < len(listed) and attempts[stop] == attempts[start]:
+            stop += 1
+        own = next((p for p in range(start, stop) if _is_own_key(store, listed, p)), start)
+        copies += [place for place in range(start, stop) if place != own]
+    return copies
+
+
+def _is_own_key(store: ObjectStore, listed: DeltaListing, place: int) -> bool:
+    (key,) = listed.keys(place, place + 1)
+    try:
+        read_delta(store.get(key), key)
+    except (FormatError, ObjectNotFoundError):
+        return False
+    return True
 
 
 def _pack_keys(keys: Sequence[str], prefix: str) -> "np.ndarray[Any, Any]":

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
+from merger import delta_listing
 from merger.delta_checks import ReadDeltas
 from merger.plain_deltas import check_deltas
 from merger.predictions import Predictions
-from registry import names
 from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
 
 # Threads help with files that are not in memory; S3 answers many requests at once.
@@ -37,15 +37,9 @@ def list_deltas(store: ObjectStore, run: str) -> tuple[dict[str, str], list[str]
     by_attempt, strangers
         Key by attempt id, and keys below the prefix that are not those of a delta.
     """
-    by_attempt: dict[str, str] = {}
-    strangers = []
-    for stored in store.list_objects(names.delta_prefix(run)):
-        named = names.parse_delta_key(stored.key)
-        if named is None or stored.key != names.delta_key(run, *named) or named[1] in by_attempt:
-            strangers.append(stored.key)
-        else:
-            by_attempt[named[1]] = stored.key
-    return by_attempt, strangers
+    listing = delta_listing.list_deltas(store, run)
+    by_attempt = dict(zip(listing.attempt_ids(), listing.keys(), strict=True))
+    return by_attempt, listing.strangers
 
 
 def read_batches(

@@ -420,3 +420,15 @@ def test_copy_of_a_delta_that_is_merged(site: MergeSite, n_merges: int) -> None:
     assert site.rows("SELECT delta_key, reason FROM quarantine ORDER BY 1") == [
         (key, Reason.WRONG_KEY) for key in sorted(copies)
     ]
+
+
+@pytest.mark.parametrize("original, other", [(0, 1), (1, 0)])
+def test_copy_does_not_keep_a_delta_out(site: MergeSite, original: int, other: int) -> None:
+    """Whichever of the two keys comes first in a listing."""
+    delta = site.delta(original, 1)
+    (key,) = site.put(delta)
+    copy = names.delta_key(site.graph.run, site.graph.quanta[other].quantum_id, delta.attempt_id)
+    site.store.put(copy, site.store.get(key))
+    report = site.merge()
+    assert (report.counts.n_deltas, [bad.key for bad in report.quarantined]) == (1, [copy])
+    assert {found.key for found in site.differences()} == {copy}
