@@ -84,6 +84,7 @@ WHOLE = write_predicted_quanta([PredictedQuantum(str(uuid.UUID(int=1)), "t", {},
         (gzip.compress(b"[\n"), "quanta line 1: expected JSON"),
         (gzip.compress(gzip.decompress(WHOLE).replace(b"-", b"+")), "quanta: expected UUIDs"),
     ],
+    ids=["empty", "no-gzip", "cut-short", "field-missing", "no-json", "no-uuids"],
 )
 def test_damaged_list(content: bytes, message: str) -> None:
     with pytest.raises(FormatError, match=message):
