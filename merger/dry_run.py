@@ -17,7 +17,7 @@ from merger.central_registry import CentralRegistry
 from merger.delta_checks import BadDelta
 from merger.delta_listing import DeltaListing, list_deltas
 from merger.delta_reading import read_batches
-from merger.exit_codes import ExitCode
+from merger.exit_codes import ExitCode, lowest
 from merger.merge import stranger
 from merger.predictions import read_predictions
 from merger.progress import Progress
@@ -56,11 +56,13 @@ class DryRun:
     @property
     def exit_code(self) -> ExitCode:
         """That of the merge, as far as it can be told."""
-        if self.missing_schema is not None:
-            return ExitCode.SCHEMA
-        if self.bad:
-            return ExitCode.QUARANTINED
-        return ExitCode.NEWER_FORMAT if self.newer else ExitCode.OK
+        return lowest(
+            {
+                ExitCode.SCHEMA: self.missing_schema,
+                ExitCode.QUARANTINED: self.bad,
+                ExitCode.NEWER_FORMAT: self.newer,
+            }
+        )
 
 
 def rehearse(

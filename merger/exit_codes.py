@@ -2,6 +2,7 @@
 """What the exit code of ``registry-merge`` says."""
 
 import enum
+from collections.abc import Mapping
 
 
 class ExitCode(enum.IntEnum):
@@ -35,3 +36,15 @@ class ExitCode(enum.IntEnum):
     """Doctor found something that has to be changed."""
     STOPPED = 143
     """Told to stop (SIGTERM): what was begun is merged, the rest is left to the next merge."""
+
+
+def lowest(applying: Mapping[ExitCode, object]) -> ExitCode:
+    """Return the lowest code other than 0 of those whose value counts something, is some or true.
+
+    Parameters
+    ----------
+    applying
+        Codes, and what would be a reason for each: a number, a list, a truth.
+    """
+    codes = (code for code, reason in applying.items() if code and reason)
+    return min(codes, default=ExitCode.OK)

@@ -28,7 +28,7 @@ from merger.data_id_columns import (
 )
 from merger.dataset_types import DatasetTypeConflictError, read_dataset_type
 from merger.duplicate_rows import Claims, row_texts
-from merger.exit_codes import ExitCode
+from merger.exit_codes import ExitCode, lowest
 from merger.file_columns import Places, check_checksums, check_ids, check_sizes
 from merger.measured_files import Measured
 from merger.outside_entries import EntryCounts, OutsideBatch, OutsideEntries, OutsideEntryError
@@ -87,9 +87,7 @@ class IngestReport:
     @property
     def exit_code(self) -> ExitCode:
         """The lowest code that applies."""
-        if self.bad.n_problems:
-            return ExitCode.ERROR
-        return self.counts.exit_code
+        return lowest({ExitCode.ERROR: self.bad.n_problems, self.counts.exit_code: True})
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import numpy as np
 from merger.central_registry import CentralRegistry
 from merger.dag_status import NOTHING_KNOWN, DagStatus, DagStatusError, DagStatusFile
 from merger.delta_checks import BadDelta, Reason
-from merger.exit_codes import ExitCode
+from merger.exit_codes import ExitCode, lowest
 from merger.merge import MergeReport, RunMerge
 from merger.predicted_ids import PredictedIds, read_predicted_ids
 from merger.predictions import GraphNotFoundError
@@ -82,10 +82,9 @@ class Merged:
         """That of the signal if it stopped the merge, else the lowest of 10 to 15 that applies."""
         if self.stopped_by is not None:
             return 128 + self.stopped_by
-        codes = {int(self.report.exit_code)}
-        if self.unfinished and self.unfinished.counts[UnfinishedReason.SUCCESSFUL_WITHOUT_DELTA]:
-            codes.add(int(ExitCode.DELTAS_MISSING))
-        return min(codes - {0}, default=0)
+        missing = UnfinishedReason.SUCCESSFUL_WITHOUT_DELTA
+        n_missing = self.unfinished.counts[missing] if self.unfinished else 0
+        return lowest({ExitCode.DELTAS_MISSING: n_missing, self.report.exit_code: True})
 
 
 class Follower:

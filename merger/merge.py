@@ -16,7 +16,7 @@ from merger.conflict_policy import DEFER_ALL, ConflictPolicies
 from merger.conflict_records import Refusal
 from merger.delta_checks import BadDelta, Reason
 from merger.delta_listing import DeltaListing, list_deltas
-from merger.exit_codes import ExitCode
+from merger.exit_codes import ExitCode, lowest
 from merger.graph_rows import GraphRows
 from merger.insertion import Insertion
 from merger.leases import DEFAULT_LEASE_S, Leases, read_unmerged
@@ -80,13 +80,14 @@ class MergeReport:
     @property
     def exit_code(self) -> ExitCode:
         """The lowest code that applies."""
-        if self.counts.n_conflicts:
-            return ExitCode.CONFLICTS
-        if self.quarantined:
-            return ExitCode.QUARANTINED
-        if self.newer:
-            return ExitCode.NEWER_FORMAT
-        return ExitCode.CONFLICTS_REFUSED if self.refused else ExitCode.OK
+        return lowest(
+            {
+                ExitCode.CONFLICTS: self.counts.n_conflicts,
+                ExitCode.QUARANTINED: self.quarantined,
+                ExitCode.NEWER_FORMAT: self.newer,
+                ExitCode.CONFLICTS_REFUSED: self.refused,
+            }
+        )
 
 
 def merge_run(

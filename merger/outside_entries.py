@@ -29,7 +29,7 @@ from merger.database_errors import describe
 from merger.dataset_conflicts import settle_datasets, side_from_row
 from merger.dataset_types import ensure_dataset_type
 from merger.dimension_conflicts import insert_dimensions
-from merger.exit_codes import ExitCode
+from merger.exit_codes import ExitCode, lowest
 from merger.progress import Progress
 from registry.errors import QuantumExecError
 from registry.model import DatasetType, DimensionRecord
@@ -64,9 +64,7 @@ class EntryCounts:
     @property
     def exit_code(self) -> ExitCode:
         """The lowest code that applies."""
-        if self.n_open:
-            return ExitCode.CONFLICTS
-        return ExitCode.CONFLICTS_REFUSED if self.n_refused else ExitCode.OK
+        return lowest({ExitCode.CONFLICTS: self.n_open, ExitCode.CONFLICTS_REFUSED: self.n_refused})
 
     def add(self, other: "EntryCounts") -> None:
         """Add the counts of another batch."""

@@ -21,7 +21,7 @@ from merger.collection_chains import ChainMode, change_chain, list_collections
 from merger.conflict_policy import DEFER_ALL, ConflictPolicies
 from merger.conflict_records import ConflictsRefusedError
 from merger.delta_checks import GoodDelta
-from merger.exit_codes import ExitCode
+from merger.exit_codes import ExitCode, lowest
 from merger.merge_counts import MergeCounts
 from merger.outside_entries import EntryCounts, OutsideEntries, OutsideEntryError, insert_records
 from merger.progress import Progress
@@ -77,9 +77,8 @@ class ImportReport:
     @property
     def exit_code(self) -> ExitCode:
         """The lowest code that applies."""
-        if self.entries.n_open or self.merged.n_conflicts or self.n_dimension_conflicts:
-            return ExitCode.CONFLICTS
-        return self.entries.exit_code
+        n_conflicts = self.merged.n_conflicts + self.n_dimension_conflicts
+        return lowest({ExitCode.CONFLICTS: n_conflicts, self.entries.exit_code: True})
 
 
 def import_registry(

@@ -9,7 +9,7 @@ import typer
 
 from merger.commands.options import Config, Database, DryRun, Endpoint, Json, Names, Run, Threads
 from merger.commands.session import open_datastore, open_registry, progress_bar, reported
-from merger.exit_codes import ExitCode
+from merger.exit_codes import ExitCode, lowest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -163,9 +163,7 @@ def drop(
 def _exit_code(retried: "Retried") -> ExitCode:
     if retried.report is not None:
         return retried.report.exit_code
-    if retried.bad:
-        return ExitCode.QUARANTINED
-    return ExitCode.NEWER_FORMAT if retried.newer else ExitCode.OK
+    return lowest({ExitCode.QUARANTINED: retried.bad, ExitCode.NEWER_FORMAT: retried.newer})
 
 
 def _retried_object(
