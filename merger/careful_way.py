@@ -17,6 +17,7 @@ from merger.dimension_conflicts import insert_dimensions
 from merger.merge_counts import MergeCounts
 from merger.predictions import Predictions
 from merger.prepared_batch import encode_deltas, in_order
+from merger.quarantine import release
 from registry.attempt import AttemptStatus
 from registry.delta import Delta
 
@@ -69,7 +70,7 @@ def insert_alone(
     """
     cursor.execute(statements.STAGE_BATCH)
     batch = _claim(cursor, batch)
-    _release(cursor, batch)
+    release(cursor, predictions.run, (good.key for good in batch.deltas))
     quanta = batch.rows["quantum"]
     quanta.copy_into(cursor, "staged_quantum")
     retired: dict[str, str] = {}
@@ -98,11 +99,6 @@ def _claim(cursor: Cursor, batch: CarefulBatch) -> CarefulBatch:
     if len(claimed) == len(batch.deltas):
         return batch
     return CarefulBatch.of(good for good in batch.deltas if good.delta.attempt_id in claimed)
-
-
-def _release(cursor: Cursor, batch: CarefulBatch) -> None:
-    """Let deltas that became good leave the quarantine."""
-    cursor.execute(statements.DELETE_QUARANTINE, ([good.key for good in batch.deltas],))
 
 
 def _meet_quanta(

@@ -85,7 +85,7 @@ def let_back(
     """
     wanted = {"run": run, "quantum_ids": None if quantum_ids is None else list(quantum_ids)}
     return registry.transact(
-        lambda cursor: cursor.execute(statements.DELETE_FORGOTTEN, wanted).rowcount, alone=True
+        lambda cursor: cursor.execute(statements.DELETE_FORGOTTEN, wanted).rowcount
     )
 
 

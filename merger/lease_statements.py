@@ -14,9 +14,6 @@ READ_MERGED = """
 SELECT attempt_id::text FROM merged_attempt WHERE attempt_id = ANY(%s::uuid[])
 """
 
-# Let forgotten attempts of a RUN be merged again.
-DELETE_FORGOTTEN = "DELETE FROM merged_attempt WHERE run = %s AND forgotten"
-
 # ---- leases ---------------------------------------------------------------------------------
 
 # A lease that is lost in a crash of the server costs nothing.

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from merger import lease_statements
 from merger.archived_deltas import with_archives
 from merger.central_registry import CentralRegistry
 from merger.conflict_policy import DEFER_ALL, ConflictPolicies
@@ -17,6 +16,7 @@ from merger.conflict_records import Refusal
 from merger.delta_checks import BadDelta, Reason
 from merger.delta_listing import DeltaListing, list_deltas
 from merger.exit_codes import ExitCode, lowest
+from merger.forgetting import let_back
 from merger.graph_rows import GraphRows
 from merger.insertion import Insertion
 from merger.leases import DEFAULT_LEASE_S, Leases, read_unmerged
@@ -124,7 +124,7 @@ def merge_run(
     options = MergeOptions(batch_size, threads, connections, lease_s, policies or DEFER_ALL)
     with RunMerge(registry, store, run, options, progress) as merge:
         if remerge:
-            merge.remember_forgotten()
+            let_back(registry, run)
         return merge.merge_pass()
 
 
@@ -186,13 +186,6 @@ class RunMerge:
         """Let a pass end after the batches that it has begun; may be called from anywhere."""
         self._is_told_to_stop = True
         self._stop.set()
-
-    def remember_forgotten(self) -> int:
-        """Let forgotten attempts be merged again; returns how many there are."""
-        registry = self._registries[0]
-        return registry.transact(
-            lambda cursor: cursor.execute(lease_statements.DELETE_FORGOTTEN, (self.run,)).rowcount
-        )
 
     def merge_pass(
         self, skip: Collection[str] = frozenset(), *, only: Collection[str] | None = None

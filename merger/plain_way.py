@@ -6,7 +6,6 @@ attempts brought. The *sifted* way finds what does and leaves out the quanta tha
 they go the careful way, alone in the registry.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import psycopg
@@ -19,6 +18,7 @@ from merger.copy_format import CopyRows
 from merger.dimension_conflicts import insert_dimensions
 from merger.merge_counts import MergeCounts
 from merger.prepared_batch import PreparedBatch
+from merger.quarantine import release
 
 Rows = dict[str, CopyRows]
 
@@ -62,7 +62,7 @@ def insert_plain(
     """
     rows = _rows(batch)
     _claim(cursor, rows)
-    _release(cursor, run, batch.keys)
+    release(cursor, run, batch.keys)
     if stage_quanta or not _copy_quanta(cursor, rows["quantum"]):
         _stage_quanta(cursor, rows["quantum"], run)
     for table in ("attempt", "quantum_input", "metric"):
@@ -102,7 +102,7 @@ def insert_sifted(cursor: Cursor, batch: PreparedBatch, run: str) -> Sifted:
     left_out = {*sifted.deferred, *sifted.elsewhere}
     kept = [a for a in batch.attempt_ids if a not in left_out]
     _unstage(cursor, list(left_out))
-    _release(
+    release(
         cursor,
         run,
         (k for k, a in zip(batch.keys, batch.attempt_ids, strict=True) if a not in left_out),
@@ -125,13 +125,6 @@ def _claim(cursor: Cursor, rows: Rows) -> None:
         rows["merged_attempt"].copy_into(cursor, "merged_attempt")
     except psycopg.errors.UniqueViolation as error:
         raise AttemptsMergedError from error
-
-
-def _release(cursor: Cursor, run: str, keys: Iterable[str]) -> None:
-    """Let deltas that became good leave the quarantine."""
-    cursor.execute(statements.READ_QUARANTINE, (run,))
-    if quarantined := {key for (key, *_) in cursor.fetchall()}:
-        cursor.execute(statements.DELETE_QUARANTINE, (sorted(quarantined.intersection(keys)),))
 
 
 def _copy_quanta(cursor: Cursor, quanta: CopyRows) -> bool:

@@ -37,9 +37,11 @@ def list_quarantine(registry: CentralRegistry, run: str | None = None) -> list[Q
     return registry.read_snapshot(read)
 
 
-def read_quarantine(registry: CentralRegistry, run: str) -> frozenset[str]:
-    """Return the keys of the deltas of a RUN that are in the quarantine and not given up."""
-    return frozenset(found.key for found in list_quarantine(registry, run) if not found.dropped)
+def release(cursor: Cursor, run: str, keys: Iterable[str]) -> None:
+    """Let deltas that became good leave the quarantine, in the transaction that merges them."""
+    # Most RUNs have none in it, and many keys take long to send.
+    if cursor.execute(statements.HAS_QUARANTINE, (run,)).fetchone() == (True,):
+        cursor.execute(statements.DELETE_QUARANTINE, (list(keys),))
 
 
 def attempts_of(run: str, keys: Iterable[str]) -> PackedIds:

@@ -18,6 +18,9 @@ WHERE NOT EXISTS (
 ON CONFLICT (delta_key) DO UPDATE SET reason = excluded.reason, message = excluded.message
 """
 
+# Is there anything in the quarantine of a RUN?
+HAS_QUARANTINE = "SELECT EXISTS (SELECT FROM quarantine WHERE run = %s)"
+
 # Let deltas leave the quarantine.
 DELETE_QUARANTINE = "DELETE FROM quarantine WHERE delta_key = ANY(%s)"
 

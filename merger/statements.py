@@ -66,25 +66,6 @@ READ_DATASET_TYPE = """
 SELECT dimensions, storage_class FROM dataset_type WHERE dataset_type = %s
 """
 
-# ---- the quarantine --------------------------------------------------------------------------
-
-# Deltas of a RUN that are in the quarantine.
-READ_QUARANTINE = "SELECT delta_key FROM quarantine WHERE run = %s"
-
-# Put a bad delta into the quarantine, unless it was merged meanwhile.
-INSERT_QUARANTINE = """
-INSERT INTO quarantine (delta_key, run, reason, message)
-SELECT %(delta_key)s, %(run)s, %(reason)s, %(message)s
-WHERE NOT EXISTS (
-    SELECT FROM merged_attempt
-    WHERE attempt_id = %(attempt_id)s::uuid AND quantum_id = %(quantum_id)s::uuid
-)
-ON CONFLICT (delta_key) DO UPDATE SET reason = excluded.reason, message = excluded.message
-"""
-
-# Let deltas leave the quarantine.
-DELETE_QUARANTINE = "DELETE FROM quarantine WHERE delta_key = ANY(%s)"
-
 # ---- one batch ------------------------------------------------------------------------------
 
 # Stage what may meet rows that are there already; everything else is COPYed where it belongs.

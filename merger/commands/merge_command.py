@@ -174,6 +174,7 @@ class _Merging:
         """Merge, following the graph if there is a time between two looks."""
         from merger.collection_chains import prepend_run
         from merger.follow import Follower
+        from merger.forgetting import let_back
         from merger.merge import RunMerge
         from merger.stopping import StopRequest
 
@@ -184,7 +185,7 @@ class _Merging:
         ):
             stop.on_stop = merge.stop
             if remerge:
-                merge.remember_forgotten()
+                let_back(registry, self._run)
             ending = self._ending
             follower = Follower(
                 *(registry, store, merge), ending=ending, stop=stop, progress=progress

@@ -6,6 +6,7 @@ import pytest
 
 from merger.central_registry import CentralRegistry
 from merger.exit_codes import ExitCode
+from merger.forgetting import let_back
 from merger.merge import RunMerge
 from registry.attempt import AttemptStatus
 from registry.model import DimensionRecord
@@ -128,7 +129,7 @@ def test_run_that_is_forgotten_while_it_is_merged(wide: MergeSite) -> None:
         assert wide.rows("SELECT * FROM run") == []
         wide.put(wide.delta(1, 2))
         assert merge.merge_pass().counts.n_deltas == 1
-        assert merge.remember_forgotten() == 1
+        assert let_back(wide.registry, wide.graph.run) == 1
         assert merge.merge_pass().counts.n_deltas == 1
     assert wide.rows("SELECT count(*) FROM attempt") == [(2,)]
 
