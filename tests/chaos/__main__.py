@@ -41,7 +41,11 @@ def parse_arguments() -> argparse.Namespace:
         default="both",
         help="an S3 server, a directory, or (default) each for every other seed",
     )
-    add("--json", action="store_true", help="print one JSON object per seed")
+    add(
+        "--json",
+        action="store_true",
+        help="one JSON object per seed; table on stderr",
+    )
     return parser.parse_args()
 
 
@@ -59,7 +63,7 @@ def running_server() -> Iterator[OwnPostgres]:
         server.remove()
 
 
-def show(trials: list[Trial]) -> None:
+def show(trials: list[Trial], console: Console) -> None:
     """Print a line for each seed, and faults by kind."""
     table = Table(title="chaos")
     for name in ("seed", "store", "hit/faults", "kills", "started", "faults s", "s", "outcome"):
@@ -71,7 +75,6 @@ def show(trials: list[Trial]) -> None:
             f"{trial.wall_s:.0f}",
             f"WRONG: {trial.directory}" if trial.problems else "equal",
         )
-    console = Console()
     console.print(table)
     kinds: dict[str, int] = {}
     codes: dict[str, int] = {}
@@ -110,8 +113,7 @@ def main() -> int:
                 print(f"seed {seed}: {problem}", file=sys.stderr, flush=True)
             line = json.dumps(asdict(trial), default=str) if arguments.json else told(trial)
             print(line, flush=True)
-    if not arguments.json:
-        show(trials)
+    show(trials, Console(stderr=arguments.json))
     return int(any(trial.problems for trial in trials))
 
 

@@ -24,9 +24,12 @@ from tests.chaos.places import ROOT, S3_ENVIRONMENT
 MARK = "QUANTUM_EXEC_CHAOS"
 """Environment variable by which a seed knows its processes, and those that these started."""
 
-# What may end a merger for which nobody can do anything but start it again.
-_PASSING = frozenset({"central_registry", "unavailable", "transfer"})
-
+# How a merger may end by itself, whatever happens around it.
+_EXPECTED = frozenset(
+    {ExitCode.OK, ExitCode.CONFLICTS, ExitCode.QUARANTINED, ExitCode.NEWER_FORMAT, ExitCode.STOPPED}
+)
+# What may be away for so long that a merger gives up: PostgreSQL, and the bucket.
+_AWAY = frozenset({"central_registry", "transfer"})
 
 LEASE_S = 2
 """Seconds for which a merger that says nothing more keeps its leases."""
@@ -235,20 +238,16 @@ def problem_of(ended: Ended, slot: Slot) -> str | None:
     if code < 0:
         # A process that has just been started does not yet know how to stop well.
         return None if -code in slot.signals else f"ended by signal {-code}, which nobody sent"
-    if code not in set(ExitCode):
-        return f"exit code {code} is documented nowhere: {ended.stderr[-1000:]}"
     if not ended.report and code != ExitCode.STOPPED:
         return f"exit code {code} without a report: {ended.stderr[-1000:]}"
     if code == ExitCode.STOPPED and signal.SIGTERM not in slot.signals:
         return "stopped, and nobody asked for that"
     kind = ended.report.get("error_type")
-    if slot.is_orphaned and kind == "reading_process":
+    if code == ExitCode.UNAVAILABLE and kind in _AWAY:
         return None
-    if code in (ExitCode.ERROR, ExitCode.UNAVAILABLE) and kind not in _PASSING:
-        return f"exit code {code} with {kind}: {ended.stderr[-1000:]}"
-    if code in (ExitCode.USAGE, ExitCode.SCHEMA, ExitCode.NOT_PERMITTED):
-        return f"exit code {code}: {ended.stderr[-1000:]}"
-    return None
+    if code == ExitCode.ERROR and kind == "reading_process" and slot.is_orphaned:
+        return None
+    return None if code in _EXPECTED else f"exit code {code} with {kind}: {ended.stderr[-1000:]}"
 
 
 def processes_marked(directory: Path) -> list[str]:

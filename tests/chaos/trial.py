@@ -34,7 +34,7 @@ from transfer_plugins.object_store import open_store
 
 TEMPLATE = "registry_template"
 
-MERGED = (0, 10, 11, 12, 14)
+MERGED = (0, 10, 11, 12)
 """Exit codes of a merge that was not hindered."""
 
 _DONE_S = 300
