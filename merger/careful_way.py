@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 from psycopg import Cursor
 
+from merger import outside_statements, statements
 from merger import sifting_statements as sifting
-from merger import statements
 from merger.conflict_policy import ConflictPolicies
 from merger.copy_format import CopyRows
 from merger.dataset_conflicts import settle_datasets, sides_of
@@ -70,25 +70,30 @@ def insert_alone(
     """
     cursor.execute(statements.STAGE_BATCH)
     batch = _claim(cursor, batch)
-    release(cursor, predictions.run, (good.key for good in batch.deltas))
+    n_released = release(cursor, predictions.run, (good.key for good in batch.deltas))
     quanta = batch.rows["quantum"]
     quanta.copy_into(cursor, "staged_quantum")
     retired: dict[str, str] = {}
-    if cursor.execute(statements.INSERT_QUANTA).rowcount < quanta.n_rows:
+    n_quanta = cursor.execute(statements.INSERT_QUANTA).rowcount
+    if n_quanta < quanta.n_rows:
         batch, retired = _meet_quanta(cursor, batch, predictions.run)
     for table in ("attempt", "quantum_input", "metric"):
         batch.rows[table].copy_into(cursor, table)
     records = batch.rows["dimension_source"]
     conflicts = insert_dimensions(cursor, records, careful=True, policies=policies)
     cursor.execute(statements.SUPERSEDE, (list(retired),))
-    contended = _insert_uncontended(cursor, batch)
+    contended, n_datasets = _insert_uncontended(cursor, batch)
     brought = [side for side in sides_of(_counting(batch)) if side.dataset_id in contended]
-    if brought or retired:
-        made = predictions.outputs_of(retired.values())
-        conflicts.add(settle_datasets(cursor, brought, retired.keys(), made, policies))
+    gone = retired | _displaced(cursor, contended)
+    if brought or gone:
+        made = predictions.outputs_of(gone.values())
+        conflicts.add(settle_datasets(cursor, brought, gone.keys(), made, policies))
     counts = _count(cursor, batch)
     counts.n_superseded += len(retired)
     counts.n_conflicts, counts.n_settled = conflicts.n_open, conflicts.n_settled
+    counts.rows.update(n_datasets)
+    counts.rows.update(conflicts.rows)
+    counts.rows.update({"quantum": n_quanta, "quarantine": -n_released})
     return counts
 
 
@@ -136,17 +141,33 @@ def quantum_elsewhere(quantum_id: str, run: str, found_run: str) -> str:
     return f"expected quantum {quantum_id!r} in RUN {run!r}, found it in RUN {found_run!r}"
 
 
-def _insert_uncontended(cursor: Cursor, batch: CarefulBatch) -> set[str]:
-    """Insert the datasets that have nothing to do with any other; returns the ids of the rest."""
+def _insert_uncontended(cursor: Cursor, batch: CarefulBatch) -> tuple[set[str], dict[str, int]]:
+    """Insert the datasets that have nothing to do with any other.
+
+    Returns
+    -------
+    contended, n_rows
+        Ids of the others; rows inserted, by table.
+    """
     cursor.execute(statements.STAGE_DATASETS)
     batch.rows["dataset"].copy_into(cursor, "staged_dataset")
     batch.rows["datastore_record"].copy_into(cursor, "staged_record")
     cursor.execute(statements.ANALYZE_DATASETS)
     cursor.execute(statements.READ_CONTENDED_DATASETS)
     contended = {dataset_id for (dataset_id,) in cursor.fetchall()}
-    cursor.execute(statements.INSERT_DATASETS, (list(contended),))
-    cursor.execute(statements.INSERT_DATASTORE_RECORDS, (list(contended),))
-    return contended
+    others = (list(contended),)
+    return contended, {
+        "dataset": cursor.execute(statements.INSERT_DATASETS, others).rowcount,
+        "datastore_record": cursor.execute(statements.INSERT_DATASTORE_RECORDS, others).rowcount,
+    }
+
+
+def _displaced(cursor: Cursor, contended: Collection[str]) -> dict[str, str]:
+    """Return attempts that do not count, with their quanta, that have some of these datasets."""
+    if not contended:
+        return {}
+    cursor.execute(outside_statements.READ_DISPLACED, (list(contended),))
+    return dict(cursor.fetchall())
 
 
 def _counting(batch: CarefulBatch) -> list[Delta]:
@@ -161,10 +182,9 @@ def _counting(batch: CarefulBatch) -> list[Delta]:
 def _count(cursor: Cursor, batch: CarefulBatch) -> MergeCounts:
     n_datasets = batch.rows["dataset"].n_rows
     counts = MergeCounts(len(batch.deltas), n_datasets=n_datasets)
-    counts.rows.update({table: rows.n_rows for table, rows in batch.rows.items() if rows.n_rows})
+    as_they_are = ("merged_attempt", "attempt", "quantum_input", "metric")
+    counts.rows.update({table: batch.rows[table].n_rows for table in as_they_are})
     if n_datasets:
-        (n_inserted,) = cursor.execute(sifting.COUNT_INSERTED).fetchone() or (0,)
-        counts.rows["dataset"] = counts.rows["datastore_record"] = n_inserted
         (counts.n_skipped,) = cursor.execute(sifting.COUNT_SKIPPED).fetchone() or (0,)
     attempts = [good.delta.attempt_id for good in batch.deltas]
     (counts.n_superseded,) = cursor.execute(sifting.COUNT_SUPERSEDED, (attempts,)).fetchone() or (

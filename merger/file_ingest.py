@@ -153,8 +153,10 @@ class _FileIngestion:
                 "nothing was ingested; mend them, or leave them out with --skip-bad"
             )
         is_dry, policies = self._ingest.is_dry, self._ingest.policies
-        entries = OutsideEntries(self._registry, policies=policies, is_dry=is_dry)
-        entries.ensure(self._ingest.run, [self._type])
+        entries = OutsideEntries(
+            self._registry, policies=policies, is_dry=is_dry, adopts=True
+        )
+        entries.ensure([self._ingest.run], [self._type])
         self._progress.start(self.report.n_rows)
         entries.insert_all(self._batches(), self._progress)
         self.report.counts, self.report.refusals = entries.counts, entries.refusals

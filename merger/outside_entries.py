@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Datasets that come from outside, not from a delta: inserted by the rules of a merge.
 
-They have no quantum and no attempt, so for the rules they *were there before any merge*. What is
-there with the same content is skipped; what another dataset claims, too, is a conflict. Unknown
-sizes and checksums contradict nothing, and are completed when they become known.
+Mostly they have no quantum and no attempt, so for the rules they *were there before any merge*.
+What is there with the same content is skipped; what another dataset claims, too, is a conflict.
+Unknown sizes and checksums contradict nothing, and are completed when they become known.
+
+Those of a private registry have both. They stand until their own delta or a success of their
+quantum is merged, and are skipped if that has happened: the outcome does not depend on what came
+first, and no attempt that was forgotten comes back. Nobody knows whether their attempt was
+successful, so a merged one always counts more.
 
 As for deltas there are two ways. The *plain* way COPYs beside other writers and stops at the first
 key that is taken; the *careful* one compares the batch with what is there, alone in the registry.
@@ -53,6 +58,10 @@ class EntryCounts:
     n_skipped: int = 0
     n_completed: int = 0
     """Of those that were skipped: size or checksum became known."""
+    n_adopted: int = 0
+    """Of those that were skipped: an attempt had made them; forget leaves them from now on."""
+    n_of_attempts: int = 0
+    """Of those that were skipped: their attempt is in the ledger, or does not count."""
     n_conflicting: int = 0
     n_open: int = 0
     """Conflicting keys with a side that was not on record: a person is asked."""
@@ -78,6 +87,8 @@ class OutsideBatch:
 
     dataset: CopyRows
     datastore_record: CopyRows
+    has_attempts: bool = False
+    """Whether some of them were made by attempts."""
 
     @property
     def n_rows(self) -> int:
@@ -87,19 +98,12 @@ class OutsideBatch:
     @classmethod
     def encode(cls, dataset: pa.Table, datastore_record: pa.Table) -> "OutsideBatch":
         """Sort and encode tables with the columns of `collation.SCHEMAS`."""
-        return cls(*(CopyRows.encode(_by_id(table)) for table in (dataset, datastore_record)))
+        rows = (CopyRows.encode(_by_id(table)) for table in (dataset, datastore_record))
+        return cls(*rows, has_attempts=dataset["attempt_id"].null_count < dataset.num_rows)
 
 
 def _by_id(table: pa.Table) -> pa.Table:
     return table.take(pc.sort_indices(table["dataset_id"].combine_chunks()))
-
-
-class _RolledBackError(Exception):
-    """Ends a transaction that only looked."""
-
-    def __init__(self, counts: EntryCounts) -> None:
-        super().__init__()
-        self.counts = counts
 
 
 class OutsideEntries:
@@ -111,6 +115,9 @@ class OutsideEntries:
         For conflicts that nobody has decided about.
     is_dry
         Only count what would be done.
+    adopts
+        What an attempt made with the same content is from outside from now on, as if it had been
+        there before: so ``forget`` leaves it.
     """
 
     def __init__(
@@ -119,33 +126,36 @@ class OutsideEntries:
         *,
         policies: ConflictPolicies = DEFER_ALL,
         is_dry: bool = False,
+        adopts: bool = False,
     ) -> None:
         self._registry = registry
         self._policies = policies
         self._is_dry = is_dry
+        self._adopts = adopts
         self._careful = False
         self.counts = EntryCounts()
         self.refusals: list[str] = []
         """What policy ``fail`` left out, the first of it."""
 
-    def ensure(self, run: str, dataset_types: Iterable[DatasetType]) -> None:
-        """Ensure what datasets refer to.
+    def ensure(self, runs: Iterable[str], dataset_types: Iterable[DatasetType]) -> None:
+        """Ensure what datasets refer to; a dry run takes it back.
 
         Raises
         ------
         dataset_types.DatasetTypeConflictError
             If the central registry defines a dataset type in another way.
         collection_chains.CollectionError
-            If a chain has the name of the RUN.
+            If a chain has the name of a RUN.
         """
 
         def ensure(cursor: Cursor) -> None:
-            collection_chains.ensure_run(cursor, run)
-            for dataset_type in sorted(dataset_types, key=lambda t: t.name):
-                ensure_dataset_type(cursor, dataset_type, "what comes from outside")
+            with cursor.connection.transaction(force_rollback=self._is_dry):
+                for run in sorted(runs):
+                    collection_chains.ensure_run(cursor, run)
+                for dataset_type in sorted(dataset_types, key=lambda t: t.name):
+                    ensure_dataset_type(cursor, dataset_type, "what comes from outside")
 
-        if not self._is_dry:
-            self._registry.transact(ensure)
+        self._registry.transact(ensure)
 
     def insert_all(self, batches: Iterable[OutsideBatch], progress: Progress) -> None:
         """Insert batches; the next one is made while PostgreSQL works on the last.
@@ -174,11 +184,9 @@ class OutsideEntries:
 
     def _insert(self, batch: OutsideBatch) -> EntryCounts:
         if self._is_dry:
-            try:
-                self._registry.transact(lambda cursor: self._look(cursor, batch))
-            except _RolledBackError as looked:
-                return looked.counts
-        if not self._careful:
+            counts, contended = self._registry.transact(lambda cursor: self._look(cursor, batch))
+            return self._insert_with_care(batch) if contended else counts
+        if not (self._careful or batch.has_attempts):
             try:
                 return self._registry.transact(lambda cursor: _plain(cursor, batch))
             except NeedsCareError:
@@ -188,12 +196,22 @@ class OutsideEntries:
         self._careful = bool(counts.n_skipped or counts.n_conflicting)
         return counts
 
+    def _look(self, cursor: Cursor, batch: OutsideBatch) -> tuple[EntryCounts, list[str]]:
+        with cursor.connection.transaction(force_rollback=True):
+            counts, contended = _compare(cursor, batch, adopts=self._adopts)
+        counts.n_inserted = batch.dataset.n_rows - counts.n_skipped
+        return counts, contended
+
     def _insert_with_care(self, batch: OutsideBatch) -> EntryCounts:
         refused: list[Refusal] = []
-        work = partial(self._alone, batch=batch, refused=refused)
+
+        def insert(cursor: Cursor) -> EntryCounts:
+            with cursor.connection.transaction(force_rollback=self._is_dry):
+                return self._alone(cursor, batch, refused)
+
         while True:
             try:
-                counts = self._registry.transact(work, alone=True)
+                counts = self._registry.transact(insert, alone=True)
             except ConflictsRefusedError as error:
                 refused += error.refusals
                 continue
@@ -201,17 +219,11 @@ class OutsideEntries:
             self.refusals += [refusal.message for refusal in refused[:n_room]]
             return counts
 
-    def _look(self, cursor: Cursor, batch: OutsideBatch) -> None:
-        counts, contended = _compare(cursor, batch)
-        counts.n_conflicting = len(contended)
-        counts.n_inserted = batch.dataset.n_rows - counts.n_skipped - counts.n_conflicting
-        raise _RolledBackError(counts)
-
     def _alone(
         self, cursor: Cursor, batch: OutsideBatch, refused: Collection[Refusal]
     ) -> EntryCounts:
         """Insert a batch, skipping what is there and settling what is there with other content."""
-        counts, contended = _compare(cursor, batch)
+        counts, contended = _compare(cursor, batch, adopts=self._adopts)
         counts.n_inserted = cursor.execute(statements.INSERT_DATASETS, (contended,)).rowcount
         cursor.execute(statements.INSERT_DATASTORE_RECORDS, (contended,))
         counts.n_conflicting = len(contended)
@@ -237,20 +249,31 @@ def _plain(cursor: Cursor, batch: OutsideBatch) -> EntryCounts:
     return EntryCounts(n_inserted=batch.dataset.n_rows)
 
 
-def _compare(cursor: Cursor, batch: OutsideBatch) -> tuple[EntryCounts, list[str]]:
+def _compare(
+    cursor: Cursor, batch: OutsideBatch, *, adopts: bool
+) -> tuple[EntryCounts, list[str]]:
     """Stage a batch and leave out what is there; returns the ids that something contends with."""
     cursor.execute(statements.STAGE_DATASETS)
     batch.dataset.copy_into(cursor, "staged_dataset")
     batch.datastore_record.copy_into(cursor, "staged_record")
     cursor.execute(outside_statements.ANALYZE_STAGED)
     counts = EntryCounts()
-    ((counts.n_skipped, n_more_known),) = cursor.execute(outside_statements.COUNT_SAME).fetchall()
+    if batch.has_attempts:
+        counts.n_of_attempts = cursor.execute(outside_statements.SKIP_OF_ATTEMPTS).rowcount
+        cursor.execute(outside_statements.DELETE_OLDER)
+    counted = cursor.execute(outside_statements.COUNT_SAME).fetchall()
+    ((n_same, n_more_known, n_made),) = counted
+    counts.n_skipped = counts.n_of_attempts + n_same
+    if adopts and n_made:
+        adopted = cursor.execute(outside_statements.ADOPT_RECORDS).fetchall()
+        cursor.execute(outside_statements.ADOPT_DATASETS, ([i for (i,) in adopted],))
+        counts.n_adopted = len(adopted)
     if n_more_known:
         counts.n_completed = cursor.execute(outside_statements.COMPLETE_RECORDS).rowcount
+    if counts.n_skipped == batch.dataset.n_rows:
+        cursor.execute(outside_statements.CLEAR_STAGE)
+        return counts, []
     if counts.n_skipped:
-        if counts.n_skipped == batch.dataset.n_rows:
-            cursor.execute(outside_statements.CLEAR_STAGE)
-            return counts, []
         cursor.execute(outside_statements.SKIP_SAME)
         cursor.execute(outside_statements.SKIP_RECORDS)
     cursor.execute(statements.READ_CONTENDED_DATASETS)

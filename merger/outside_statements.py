@@ -6,6 +6,39 @@ from typing import LiteralString
 # Let the planner know the size of both stages.
 ANALYZE_STAGED = "ANALYZE staged_dataset, staged_record"
 
+# Leave out what attempts made that the ledger has, forgotten ones too, or that do not count: a
+# success of their quantum is merged, or a newer attempt of it was entered before.
+SKIP_OF_ATTEMPTS = """
+DELETE FROM staged_dataset s
+WHERE EXISTS (SELECT FROM merged_attempt m WHERE m.attempt_id = s.attempt_id)
+    OR EXISTS (
+        SELECT FROM quantum q WHERE q.quantum_id = s.quantum_id AND q.status = 'successful'
+    )
+    OR EXISTS (
+        SELECT FROM dataset d WHERE d.dataset_id = s.dataset_id
+        AND d.quantum_id = s.quantum_id AND d.attempt_id > s.attempt_id
+    )
+"""
+
+# Make way for newer attempts where no conflict says who is there.
+DELETE_OLDER = """
+DELETE FROM dataset d USING staged_dataset s
+WHERE d.dataset_id = s.dataset_id AND d.quantum_id = s.quantum_id AND d.attempt_id < s.attempt_id
+    AND NOT EXISTS (
+        SELECT FROM merge_conflict c
+        WHERE c.table_name = 'dataset' AND c.content->>'dataset_id' = d.dataset_id::text
+    )
+"""
+
+# Attempts that have some of these datasets and do not count: entered from outside before a success
+# of their quantum was merged, or failed.
+READ_DISPLACED = """
+SELECT DISTINCT d.attempt_id::text, d.quantum_id::text
+FROM dataset d JOIN quantum q USING (quantum_id) LEFT JOIN attempt a ON a.attempt_id = d.attempt_id
+WHERE d.dataset_id = ANY(%s::uuid[])
+    AND (a.attempt_id IS NULL AND q.status = 'successful' OR a.status <> 'successful')
+"""
+
 # What both sides know of the bytes is the same, and they lie at one place or have one checksum.
 _IS_SAME_RECORD = """
     r.dataset_id IS NOT NULL
@@ -18,9 +51,10 @@ _IS_NEWS = """
     OR r.checksum IS NULL AND s.checksum IS NOT NULL
 """
 
-# How many of the batch are there with the same content, and of how many is more known now?
+# How many of the batch are there with the same content, of how many of these is more known now, and
+# how many did attempts make?
 COUNT_SAME = f"""
-SELECT count(*), count(*) FILTER (WHERE {_IS_NEWS})
+SELECT count(*), count(*) FILTER (WHERE {_IS_NEWS}), count(d.attempt_id)
 FROM staged_dataset JOIN dataset d USING (dataset_id, run, dataset_type, data_id)
 LEFT JOIN staged_record s USING (dataset_id) LEFT JOIN datastore_record r USING (dataset_id)
 WHERE s.dataset_id IS NULL OR {_IS_SAME_RECORD}
@@ -39,6 +73,24 @@ WHERE t.dataset_id = d.dataset_id AND d.attempt_id IS NULL AND {_IS_SAME_RECORD}
         SELECT FROM merge_conflict c
         WHERE c.table_name = 'dataset' AND c.content->>'dataset_id' = d.dataset_id::text
     )
+"""
+
+# Let what an attempt made, too, stand for what was registered, so that forget leaves it.
+ADOPT_RECORDS = f"""
+UPDATE datastore_record t
+SET object_key = s.object_key, storage_class = s.storage_class,
+    size_bytes = coalesce(r.size_bytes, s.size_bytes), checksum = coalesce(r.checksum, s.checksum)
+FROM staged_dataset JOIN dataset d USING (dataset_id, run, dataset_type, data_id)
+JOIN staged_record s USING (dataset_id) JOIN datastore_record r USING (dataset_id)
+WHERE t.dataset_id = d.dataset_id AND d.attempt_id IS NOT NULL AND {_IS_SAME_RECORD}
+    AND NOT EXISTS (
+        SELECT FROM merge_conflict c
+        WHERE c.table_name = 'dataset' AND c.content->>'dataset_id' = d.dataset_id::text
+    )
+RETURNING t.dataset_id::text
+"""
+ADOPT_DATASETS = """
+UPDATE dataset SET quantum_id = NULL, attempt_id = NULL WHERE dataset_id = ANY(%s::uuid[])
 """
 
 # Leave out what is there with the same content.

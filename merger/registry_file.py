@@ -194,7 +194,10 @@ class RegistryFile:
         )
 
     def outside_batches(self) -> Iterator[OutsideBatch]:
-        """Give the datasets that no attempt brings which is imported, with their records."""
+        """Give the datasets that no attempt brings which is imported, with their records.
+
+        They keep the ids of quantum and attempt: whoever merges the delta finds them as its own.
+        """
         outside = "attempt_id IS NULL"
         if self._ledger.is_there:
             outside += f" OR attempt_id NOT IN {self._merged}"
@@ -214,7 +217,8 @@ class RegistryFile:
         sides = [side | {"data_id": canonical(side["data_id"])} for side in sides]
         wanted = [side for side in sides if side["run"] in self._runs]
         for batch in _batches(iter(wanted)):
-            yield self._encoded(batch, {side["dataset_id"]: side for side in batch})
+            made_by_nobody = [side | {"quantum_id": None, "attempt_id": None} for side in batch]
+            yield self._encoded(made_by_nobody, {side["dataset_id"]: side for side in batch})
 
     def deltas(self) -> Iterator[list[GoodDelta]]:
         """Give the attempts that are imported, as deltas of RUNs under their new names."""
@@ -250,14 +254,14 @@ class RegistryFile:
         return records
 
     def _encoded(self, batch: list[Row], records: Mapping[str, Row]) -> OutsideBatch:
-        nobody = {"quantum_id": None, "attempt_id": None}
+        kept = ("dataset_id", "dataset_type", "data_id", "quantum_id", "attempt_id")
         empty = dict.fromkeys(("object_key", "size_bytes", "checksum", "storage_class"))
         sides = [
             {
                 **empty,
                 **records.get(row["dataset_id"], {}),
-                **{name: row[name] for name in ("dataset_id", "dataset_type", "data_id")},
-                **{"run": self._new_name("run", row["run"]), **nobody},
+                **{name: row[name] for name in kept},
+                "run": self._new_name("run", row["run"]),
             }
             for row in batch
         ]

@@ -138,8 +138,7 @@ class _Import:
                 report.tables[name] = TableCount(n_source, n_source - file.count_wanted(name))
         self._progress.start(file.count_wanted("dataset") + file.count_wanted("merged_attempt"))
         types = list(file.dataset_types())
-        for run in file.runs():
-            self._entries.ensure(run, types)
+        self._entries.ensure(file.runs(), types)
         if not self._options.is_dry:
             for records in file.dimension_records():
                 conflicts = insert_records(self._registry, records, self._options.policies)
