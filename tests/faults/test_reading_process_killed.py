@@ -73,7 +73,7 @@ def test_process_that_is_killed_again_and_again(filled: MergeSite) -> None:
 
 def start_merge(site: MergeSite) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "merger.cli", "merge", site.uri, site.graph.run]
-    command += ["--database", site.address, "--batch-size", "20"]
+    command += ["--database", site.address, "--batch-size", "20", "--lease", "2"]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -41,6 +41,11 @@ def data_ids(names: list[str]) -> st.SearchStrategy[Document]:
     return st.fixed_dictionaries({name: kinds[_DIMENSIONS[name]] for name in names})
 
 
+def _name_of(pair: tuple[str, Document]) -> str:
+    """A dataset type or task with its data ID, in which the order of dimensions means nothing."""
+    return repr((pair[0], sorted(pair[1].items())))
+
+
 @st.composite
 def graph_documents(draw: st.DrawFn) -> Document:
     """A graph file: each quantum reads what those before it made and what is from outside."""
@@ -50,7 +55,7 @@ def graph_documents(draw: st.DrawFn) -> Document:
                 lambda name: st.tuples(st.just(name), data_ids(_TYPES[name]))
             ),
             max_size=12,
-            unique_by=repr,
+            unique_by=_name_of,
         )
     )
     n_outside = draw(st.integers(0, len(datasets)))
@@ -62,7 +67,7 @@ def graph_documents(draw: st.DrawFn) -> Document:
                 st.lists(st.sampled_from(sorted(_DIMENSIONS)), unique=True).flatmap(data_ids),
             ),
             max_size=6,
-            unique_by=lambda pair: (pair[0], repr(sorted(pair[1].items()))),
+            unique_by=_name_of,
         )
     )
     quanta = []

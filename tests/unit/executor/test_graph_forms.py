@@ -29,7 +29,7 @@ def convert(source: Path, target: Path) -> Path:
     return target
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(graph_documents())
 def test_nothing_is_lost(document: Document) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -46,7 +46,7 @@ def test_nothing_is_lost(document: Document) -> None:
         assert read_graph(columns, run=other) == read_graph(source, run=other)
 
 
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(graph_documents())
 def test_parts_are_those_of_the_whole(document: Document) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -103,7 +103,7 @@ def test_yaml_of_a_graph_has_no_references(tmp_path: Path) -> None:
 
 def test_wide_fan_in(tmp_path: Path) -> None:
     document = make_document()
-    every = [{"exposure": number} for number in range(10_000)]
+    every = [{"exposure": number} for number in range(3_000)]
     document["inputs"] = [
         {"dataset_type": "raw", "data_id": e, "run": "raw/all", "key": f"raw/{e['exposure']}"}
         for e in every
