@@ -53,7 +53,7 @@ class ListedObjects:
         self._file = tempfile.TemporaryFile(prefix="registry-merge-")
         self._starts, self._sizes, self._times = array("q", [0]), array("q"), array("d")
         self._keys, self._attempts = array("Q"), array("Q")
-        self._logs = bytearray()
+        self._logs, self._uploads = bytearray(), bytearray()
         self._by_key = self._by_attempt = np.zeros(0, np.int64)
         self.is_protected = np.zeros(0, bool)
 
@@ -71,8 +71,8 @@ class ListedObjects:
     def __len__(self) -> int:
         return len(self._sizes)
 
-    def add(self, stored: StoredObject, *, is_log: bool) -> None:
-        """Add an object of a listing."""
+    def add(self, stored: StoredObject, *, is_log: bool = False, is_upload: bool = False) -> None:
+        """Add an object of a listing, or what an unfinished upload left under a key."""
         self._file.write(written := stored.key.encode(errors="surrogateescape"))
         self._starts.append(self._starts[-1] + len(written))
         self._sizes.append(stored.size_bytes)
@@ -81,6 +81,7 @@ class ListedObjects:
         attempt = _log_attempt(stored.key) if is_log else short_attempt_in(stored.key)
         self._attempts.append(0 if attempt is None else _hash(attempt))
         self._logs.append(is_log)
+        self._uploads.append(is_upload)
 
     def seal(self) -> None:
         """Make the objects ready to be marked; none is added any more."""
@@ -109,6 +110,10 @@ class ListedObjects:
         """Tell of each object whether it is a dataset whose key carries no attempt."""
         is_log = np.frombuffer(self._logs, np.uint8) != 0
         return np.asarray((_array(self._attempts) == 0) & ~is_log)
+
+    def are_uploads(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Tell of each object whether it is what an unfinished upload left."""
+        return np.frombuffer(self._uploads, np.bool_)
 
     def _mark(
         self,

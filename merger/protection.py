@@ -11,10 +11,11 @@ import numpy as np
 from psycopg import Cursor
 
 from merger import sweep_statements as statements
+from merger.archived_deltas import ArchivedDeltaStore, with_archives
 from merger.central_registry import CentralRegistry
 from merger.delta_listing import DeltaListing, list_deltas
 from merger.listed_objects import ListedObjects
-from merger.named_keys import keys_named
+from merger.named_keys import LinkedPaths, keys_named
 from merger.packed_ids import PackedIds, pack_ids
 from merger.progress import Progress
 from merger.whole_deltas import decode_delta, fetch
@@ -23,7 +24,7 @@ from registry.attempt import short_attempt
 from registry.delta import Delta, check_consistent
 from registry.errors import FormatError, InvalidNameError
 from registry.job import read_job
-from transfer_plugins.object_store import ObjectStore, TransferError
+from transfer_plugins.object_store import DirectoryObjectStore, ObjectStore, TransferError
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one look at the central registry told about a RUN."""
+    """What one look at the central registry told about a RUN and those around it."""
 
     ledger: DeltaListing
     """Attempts with their quanta; all of those that were merged, forgotten ones too."""
@@ -60,49 +61,71 @@ class Protection:
 
     registry: CentralRegistry
     store: ObjectStore
-    """With its archives."""
+    """Without archives."""
     run: str
     objects: ListedObjects
     threads: int | None = None
     progress: Progress = field(default_factory=Progress)
     n_unreadable: int = 0
     """Deltas and jobs that could not be read; they protect what they may be about."""
-    _read: PackedIds = field(default_factory=lambda: pack_ids([]))
+    stores: dict[str, ArchivedDeltaStore] = field(init=False)
+    """The datastore with the archives of each RUN that may have objects below this one.
+
+    That is the RUN itself, and those whose names are the beginning of its name up to a slash:
+    ``u/me`` with a dataset type ``night1`` has objects below a RUN ``u/me/night1``.
+    """
+    _read: dict[str, PackedIds] = field(default_factory=dict)
     _strangers: set[str] = field(default_factory=set)
     _jobs: set[str] = field(default_factory=set)
+    _linked: LinkedPaths | None = None
 
-    def look(self) -> tuple[DeltaListing, Snapshot]:
+    def __post_init__(self) -> None:
+        parts = self.run.split("/")
+        runs = ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
+        self.stores = {run: with_archives(self.store, run) for run in runs}
+        if isinstance(self.store, DirectoryObjectStore):
+            self._linked = LinkedPaths(self.store.root, self.run)
+
+    def look(self) -> tuple[list[DeltaListing], Snapshot]:
         """Mark everything that is named now; returns the deltas that there are, and the registry.
+
+        The first listing is that of the RUN itself.
 
         Raises
         ------
         registry.errors.QuantumExecError
             If deltas or registry cannot be read; then nothing is known.
         """
-        deltas = list_deltas(self.store, self.run)
+        listings = [list_deltas(store, run) for run, store in self.stores.items()]
         snapshot = self.registry.read_snapshot(self._read_registry)
         self._protect_attempts(_listing_of(snapshot.forgotten).attempt_ids())
-        self.objects.protect_logs_of(deltas.attempt_ids())
         self.objects.protect_logs_of(snapshot.ledger.attempt_ids())
-        self._protect_lost(deltas, snapshot)
-        merged = _merged(deltas, snapshot)
-        unmerged = deltas.without(merged).without(self._read)
-        self.progress.start(len(unmerged))
+        self._protect_lost(listings, snapshot)
+        for deltas in listings:
+            self.objects.protect_logs_of(deltas.attempt_ids())
+            self._protect_unmerged(deltas, snapshot)
+        return listings, snapshot
+
+    def _protect_unmerged(self, deltas: DeltaListing, snapshot: Snapshot) -> None:
+        store, read = self.stores[deltas.run], self._read.get(deltas.run, pack_ids([]))
+        unmerged = deltas.without(_merged(deltas, snapshot)).without(read)
+        if len(unmerged):
+            self.progress.start(len(unmerged))
         keys = (key for key in _keys_of(unmerged) if key not in snapshot.dropped)
-        self._protect_by_deltas(keys)
+        self._protect_by_deltas(store, keys)
         strangers = set(deltas.strangers) - self._strangers - snapshot.dropped
-        self._protect_by_deltas(sorted(strangers))
-        self._read = np.concatenate([self._read, unmerged.attempts])
+        self._protect_by_deltas(store, sorted(strangers))
+        self._read[deltas.run] = np.concatenate([read, unmerged.attempts])
         self._strangers |= strangers
-        return deltas, snapshot
 
     def look_at_jobs(self) -> None:
         """Mark what jobs have as inputs; they say nothing about objects that an attempt made.
 
         A job that cannot be read may have anything as input.
         """
-        listed = (stored.key for stored in self.store.list_objects(names.job_prefix(self.run)))
-        new = (key for key in listed if key not in self._jobs)
+        prefixes = map(names.job_prefix, self.stores)
+        listed = itertools.chain.from_iterable(map(self.store.list_objects, prefixes))
+        new = (stored.key for stored in listed if stored.key not in self._jobs)
         for key, content in fetch(self.store, new, self.threads):
             self._jobs.add(key)
             try:
@@ -117,7 +140,7 @@ class Protection:
             self.objects.protect_keys(self._named(inputs))
 
     def _read_registry(self, cursor: Cursor) -> Snapshot:
-        told = {"run": self.run, "below": f"{self.run}/"}
+        told = {"runs": list(self.stores), "below": f"{self.run}/"}
         with cursor.copy(statements.COPY_NAMED, told) as copy:
             self.objects.protect_keys(self._named(str(row[0]) for row in copy.rows() if row[0]))
         attempts, quanta, forgotten = [pack_ids([])], [pack_ids([])], [pack_ids([])]
@@ -147,19 +170,25 @@ class Protection:
     def _named(self, texts: Iterable[str]) -> Iterator[str]:
         for text in texts:
             yield from keys_named(text, self.run)
+            if self._linked is not None:
+                yield from self._linked.keys_named(text)
 
     def _protect_attempts(self, attempts: Iterable[str]) -> None:
         self.objects.protect_attempts(short_attempt(attempt_id) for attempt_id in attempts)
 
-    def _protect_lost(self, deltas: DeltaListing, snapshot: Snapshot) -> None:
+    def _protect_lost(self, listings: list[DeltaListing], snapshot: Snapshot) -> None:
         """Protect what deltas in the quarantine may have named that are no longer there."""
         named = filter(None, map(names.parse_delta_key, snapshot.quarantined))
-        lost = [attempt_id for _, attempt_id in named if deltas.find(attempt_id) is None]
+        lost = [
+            attempt_id
+            for _, attempt_id in named
+            if all(deltas.find(attempt_id) is None for deltas in listings)
+        ]
         self._protect_attempts(lost)
 
-    def _protect_by_deltas(self, keys: Iterable[str]) -> None:
+    def _protect_by_deltas(self, store: ObjectStore, keys: Iterable[str]) -> None:
         """Protect what deltas name; of those that cannot be read, what carries their attempt."""
-        for key, content in fetch(self.store, keys, self.threads):
+        for key, content in fetch(store, keys, self.threads):
             self.progress.advance(1)
             try:
                 if not isinstance(content, bytes):

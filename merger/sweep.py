@@ -10,9 +10,9 @@ from typing import LiteralString
 import numpy as np
 
 from merger import sweep_statements as statements
-from merger.archived_deltas import with_archives
 from merger.bucket_comparison import run_of_control_object
 from merger.central_registry import CentralRegistry
+from merger.delta_listing import DeltaListing
 from merger.exit_codes import ExitCode
 from merger.left_objects import KnownAttempts, reason_of
 from merger.listed_objects import ListedObject, ListedObjects, short_attempt_in
@@ -24,6 +24,7 @@ from registry.errors import InvalidNameError, QuantumExecError
 from transfer_plugins.object_store import (
     NotDeleted,
     ObjectStore,
+    StoredObject,
     TransferError,
     TransferRefusedError,
     UnfinishedUpload,
@@ -33,6 +34,8 @@ DEFAULT_AGE_S = 86_400.0
 
 _SECOND_LOOK_EVERY = 50_000
 """Objects that are deleted after one more look; the listing of deltas takes a while."""
+
+Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 _TOLD = 1000
 """Failures that are told one by one."""
@@ -107,14 +110,15 @@ class Sweep:
         names.check_run(run)
         self.report = SweepReport(run, delete, older_than_s)
         self._registry = registry
-        self._store = with_archives(store, run)
+        self._store = store
         self._run = run
         self._objects = ListedObjects()
-        self._protection = Protection(registry, self._store, run, self._objects, threads)
+        self._protection = Protection(registry, store, run, self._objects, threads)
         self._runs_below: set[str] = set()
         self._before_s = self._now_s = 0.0
         self._is_deleted = np.zeros(0, bool)
         self._left = np.zeros(0, np.int64)
+        self._seen: tuple[list[DeltaListing], Snapshot]
 
     def __enter__(self) -> "Sweep":
         return self
@@ -143,13 +147,12 @@ class Sweep:
         # S3 dates its answers by whole seconds, which would make what is new too young for 0.
         self._before_s = math.inf if is_any_age else self._now_s - self.report.older_than_s
         self._list()
-        self._snapshots = self._protection.look()
+        self._seen = self._protection.look()
         self._check_known()
         self._find_left()
-        if self._objects.without_attempt()[self._left].any():
+        if self._need_jobs(self._left):
             self._protection.look_at_jobs()
             self._find_left()
-        self._list_unfinished()
         self._count()
         if self.report.is_delete:
             self._delete()
@@ -159,8 +162,8 @@ class Sweep:
 
     def left(self) -> Iterator[SweptObject]:
         """Give the objects that were found, by key."""
-        deltas, snapshot = self._snapshots
-        known = KnownAttempts([deltas, snapshot.ledger])
+        listings, snapshot = self._seen
+        known = KnownAttempts([*listings, snapshot.ledger])
         for found in self._objects.read(self._left):
             yield self._swept(found, known, snapshot)
 
@@ -183,7 +186,7 @@ class Sweep:
 
     def _check_known(self) -> None:
         """Refuse to delete by what another registry says; one without deltas none has to know."""
-        deltas, _ = self._snapshots
+        deltas = self._seen[0][0]
         n_deltas = len(deltas) + len(deltas.strangers)
         if self.report.is_delete and n_deltas and not self._asked(statements.KNOWS_RUN):
             raise SweepRefusedError(
@@ -207,10 +210,24 @@ class Sweep:
             elif (other := run_of_control_object(stored.key)) is not None:
                 self._runs_below.add(other)
             else:
-                self._objects.add(stored, is_log=False)
+                self._objects.add(stored)
+        self.report.n_objects = len(self._objects)
+        self._list_unfinished()
         self._objects.seal()
         self._is_deleted = np.zeros(len(self._objects), bool)
-        self.report.n_objects = len(self._objects)
+
+    def _list_unfinished(self) -> None:
+        """Where an upload leaves a file, that is looked at as objects are: a record may name it."""
+        try:
+            for upload in self._store.list_unfinished(f"{self._run}/"):
+                if upload.began_s > self._before_s:
+                    continue
+                self.report.unfinished.append(upload)
+                if self._store.is_local:
+                    left = StoredObject(upload.key, upload.size_bytes, upload.began_s)
+                    self._objects.add(left, is_upload=True)
+        except TransferRefusedError as error:
+            self.report.not_listed = str(error)
 
     def _find_left(self) -> None:
         """Choose what is neither protected nor young; RUNs below this one protect their own."""
@@ -221,31 +238,34 @@ class Sweep:
             for found in objects.read(unprotected):
                 objects.is_protected[found.number] = found.key.startswith(others)
         is_old = objects.older_than(self._before_s)
-        self._left = np.flatnonzero(~objects.is_protected & is_old)
-        self.report.n_young = int((~objects.is_protected & ~is_old).sum())
+        is_free = ~objects.is_protected & ~objects.are_uploads()
+        self._left = np.flatnonzero(is_free & is_old)
+        self.report.n_young = int((is_free & ~is_old).sum())
+        named = np.flatnonzero(objects.is_protected & objects.are_uploads())
+        kept = {found.key for found in objects.read(named)}
+        self.report.unfinished = [
+            upload
+            for upload in self.report.unfinished
+            if upload.key not in kept and not upload.key.startswith(others)
+        ]
+
+    def _need_jobs(self, left: Numbers) -> bool:
+        """Tell whether a job may have something as its input that is about to go."""
+        is_nameless = self._objects.without_attempt()
+        is_free_upload = self._objects.are_uploads() & ~self._objects.is_protected
+        return bool(is_nameless[left].any() or is_nameless[is_free_upload].any())
 
     def _prefixes_below(self) -> tuple[str, ...]:
-        _, snapshot = self._snapshots
+        _, snapshot = self._seen
         return tuple(f"{other}/" for other in {*self._runs_below, *snapshot.runs_below})
 
     def _count(self) -> None:
         self.report.n_left = len(self._left)
         self.report.left_bytes = int(self._objects.sizes()[self._left].sum())
 
-    def _list_unfinished(self) -> None:
-        others = self._prefixes_below()
-        try:
-            self.report.unfinished = [
-                upload
-                for upload in self._store.list_unfinished(f"{self._run}/")
-                if upload.began_s <= self._before_s and not upload.key.startswith(others)
-            ]
-        except TransferRefusedError as error:
-            self.report.not_listed = str(error)
-
     def _check_archives(self) -> None:
         """Refuse to delete while deltas may lie in an archive that cannot be read."""
-        bad = self._store.bad_archives()
+        bad = [one for store in self._protection.stores.values() for one in store.bad_archives()]
         if bad:
             raise SweepRefusedError(
                 f"sweep --delete: expected archives that can be read whole, found {bad[0].message} "
@@ -254,15 +274,17 @@ class Sweep:
             )
 
     def _delete(self) -> None:
-        for start in range(0, len(self._left), _SECOND_LOOK_EVERY):
-            self._snapshots = self._protection.look()
+        found = self._left
+        n_to_look_at = len(found) or len(self.report.unfinished)
+        for start in range(0, n_to_look_at, _SECOND_LOOK_EVERY):
+            self._seen = self._protection.look()
             self._check_archives()
-            some = self._left[start : start + _SECOND_LOOK_EVERY]
-            if self._objects.without_attempt()[some].any():
+            some = found[start : start + _SECOND_LOOK_EVERY]
+            if self._need_jobs(some):
                 self._protection.look_at_jobs()
+            self._find_left()
             if not self._delete_some(some[~self._objects.is_protected[some]]):
                 break
-        self._left = self._left[~self._objects.is_protected[self._left]]
         self._count()
         for upload in self.report.unfinished:
             try:
@@ -270,7 +292,7 @@ class Sweep:
             except TransferError as error:
                 self._fail([NotDeleted(upload.key, error)])
 
-    def _delete_some(self, numbers: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> bool:
+    def _delete_some(self, numbers: Numbers) -> bool:
         """Delete objects; tells whether it makes sense to go on."""
         places, odd = {}, []
         for found in self._objects.read(numbers):
@@ -297,14 +319,16 @@ class Sweep:
         else:
             short = short_attempt_in(found.key)
             quantum_id, attempt_id = known.of_short(short)
-        delta_key = (
-            names.delta_key(self._run, quantum_id, attempt_id) if quantum_id and attempt_id else ""
-        )
+        delta_keys = [
+            names.delta_key(run, quantum_id, attempt_id)
+            for run in self._protection.stores
+            if quantum_id and attempt_id
+        ]
         reason = reason_of(
             attempt_id,
             short,
             has_delta=attempt_id in known,
-            is_dropped=delta_key in snapshot.dropped,
+            is_dropped=not snapshot.dropped.isdisjoint(delta_keys),
             superseded_by=snapshot.superseded.get(attempt_id or ""),
         )
         age_s = 0.0 if found.modified_s is None else self.age_s(found.modified_s)

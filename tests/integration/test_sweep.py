@@ -6,6 +6,7 @@ import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import LiteralString
 
 import psycopg
@@ -14,13 +15,15 @@ import pytest
 from merger.central_registry import CentralRegistry
 from merger.delta_archive import archive_run
 from merger.exit_codes import ExitCode
+from merger.forgetting import forget
+from merger.merge import merge_run
 from merger.predictions import GraphNotFoundError
 from merger.sweep import Sweep, SweepRefusedError, SweepReport, SweptObject
 from registry import names
 from registry.attempt import AttemptStatus, short_attempt
 from registry.delta import Delta, write_delta
 from registry.job import PredictedInput, write_job
-from registry.model import derived_id
+from registry.model import DatasetType, derived_id
 from tests import factories
 from tests.factories import attempt
 from tests.fix_merge import MergeSite
@@ -191,21 +194,85 @@ def test_delta_that_was_given_up_protects_nothing(merged: MergeSite) -> None:
     merged.merge()
 
 
-@pytest.mark.parametrize("form", ["key", "uri", "quoted", "other root", "of another RUN"])
-def test_registered_files_are_kept_however_they_are_named(merged: MergeSite, form: str) -> None:
+QUOTED = urllib.parse.quote(OUTSIDE)
+NAMED = {
+    "key": OUTSIDE,
+    "uri": f"file://ROOT/{QUOTED}",
+    "all quoted": f"file://{urllib.parse.quote('/else/' + OUTSIDE, safe='')}",
+    "other root": f"file://localhost/mnt//else/./{OUTSIDE}",
+    "slashes in the RUN": "file:///else/u//tester///night1/image/from outside.fits",
+    "dots in the RUN": "file:///else/u/./tester/night1/../night1/image/from outside.fits",
+    "dots in a key": "u/x/../tester/night1/image/from outside.fits",
+    "quoted dots in the RUN": "s3://bucket/u/%2E/tester/x/%2e%2e/night1/image/from outside.fits",
+    "profile": f"s3://profile@bucket/root/{OUTSIDE}",
+    "query": f"https://s3.example.org/bucket/{QUOTED}?versionId=1",
+    "link": "file://LINK/from%20outside.fits",
+    "path through a link": "LINK/from outside.fits",
+    "link of localhost": "file://localhostLINK/../image/from%20outside.fits#x",
+    "link to the file": "file:LINK to file",
+}
+
+
+@pytest.mark.parametrize("form", NAMED)
+def test_registered_files_are_kept_however_they_are_named(
+    merged: MergeSite, form: str, tmp_path: Path
+) -> None:
     merged.store.put(OUTSIDE, b"bytes")
+    place, link = merged.store.path(OUTSIDE), tmp_path / "link"
+    link.symlink_to(place.parent)
+    (tmp_path / "link to file").symlink_to(place)
+    named = NAMED[form].replace("ROOT", str(merged.store.root)).replace("LINK", str(link))
     assert keys_left(merged) == {OUTSIDE}
-    path = f"{merged.store.root}/{OUTSIDE}"
-    named = {
-        "key": OUTSIDE,
-        "uri": f"file://{path}",
-        "quoted": f"file://{urllib.parse.quote(path, safe='')}",
-        "other root": f"file://localhost/mnt//else/./{OUTSIDE}",
-        "of another RUN": OUTSIDE,
-    }[form]
-    run = "u/other" if form == "of another RUN" else RUN
-    register(merged, run, named)
+    register(merged, "u/other", named)
     assert keys_left(merged) == set()
+    assert swept(merged, delete=True)[0].n_deleted == 0
+
+
+def test_registered_file_with_the_name_of_an_upload_is_kept(merged: MergeSite) -> None:
+    named, other = (f"{RUN}/image/.part-{n}.fits" for n in ("000", "001"))
+    for key in (named, other):
+        merged.store.put(key, b"only copy")
+    register(merged, "u/other", named)
+    report, left = swept(merged, delete=True)
+    assert ([upload.key for upload in report.unfinished], left) == ([other], [])
+    assert (merged.store.path(named).exists(), merged.store.path(other).exists()) == (True, False)
+
+
+@pytest.mark.parametrize("state", ["unmerged", "merged", "forgotten", "damaged", "archived"])
+def test_run_around_this_one_keeps_its_own(merged: MergeSite, state: str) -> None:
+    """A dataset type may be called as the last part of another RUN is."""
+    kind = DatasetType("night1", ["exposure", "detector"], "Fits", ".fits")
+    around = factories.make_graph(1, run="u/tester", types=[kind])
+    delta = factories.make_delta(around)
+    factories.publish(merged.store, around)
+    factories.put_objects(merged.store, delta)
+    assert keys_left(merged) == outputs_of(delta)
+    is_damaged = state == "damaged"
+    key = factories.put_delta(merged.store, delta, b"junk" if is_damaged else None)
+    if state in ("merged", "forgotten"):
+        merge_run(merged.registry, merged.store, around.run)
+    if state == "forgotten":
+        forget(merged.registry, around.run)
+        merged.store.delete(key)
+    if state == "archived":
+        archive_run(merged.store, around.run)
+        merged.store.delete(key)
+    report, left = swept(merged, delete=True)
+    assert (left, report.n_deleted, report.n_unreadable) == ([], 0, int(is_damaged))
+
+
+def test_what_a_run_around_this_one_left_is_swept_with_its_reason(merged: MergeSite) -> None:
+    kind = DatasetType("night1", ["exposure", "detector"], "Fits", ".fits")
+    around = factories.make_graph(1, run="u/tester", types=[kind])
+    old, new = (factories.make_delta(around, 0, number) for number in (1, 2))
+    factories.publish(merged.store, around)
+    for delta in (old, new):
+        factories.put_objects(merged.store, delta)
+        factories.put_delta(merged.store, delta)
+    merge_run(merged.registry, merged.store, around.run)
+    (_, left) = swept(merged)
+    assert {one.key for one in left} == outputs_of(old)
+    assert left[0].reason == f"superseded by attempt {new.attempt_id}"
 
 
 def register(site: MergeSite, run: str, object_key: str) -> None:
