@@ -93,6 +93,7 @@ module                 subject
 `file_ingest`          ``ingest-files``
 `dimension_ingest`     ``ingest-dimensions``
 `sqlite_import`        ``import``
+`imported_chains`      its chains: tried first, made last
 `sqlite_source`        an SQLite file of somebody else, read without trusting it
 `sqlite_rows`          rows of our tables in it, checked column by column
 `sqlite_deltas`        attempts of a repository in SQLite, as deltas

@@ -52,8 +52,8 @@ class Collection:
     members: list[str] = field(default_factory=list)
 
 
-def ensure_run(cursor: Cursor, run: str) -> None:
-    """Ensure a RUN, within a transaction of a merge.
+def ensure_run(cursor: Cursor, run: str) -> int:
+    """Ensure a RUN, within a transaction of a merge; returns how many rows that made.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def ensure_run(cursor: Cursor, run: str) -> None:
             f"collection {run!r}: expected a RUN, found a chain; use another name, or take the "
             f"chain away: registry-merge collections chain {run} --mode delete"
         )
-    cursor.execute(statements.ENSURE_RUN, (run,))
+    return cursor.execute(statements.ENSURE_RUN, (run,)).rowcount
 
 
 def list_collections(registry: CentralRegistry, pattern: str = "*") -> list[Collection]:
@@ -76,7 +76,7 @@ def list_collections(registry: CentralRegistry, pattern: str = "*") -> list[Coll
     def read(cursor: Cursor) -> list[Collection]:
         runs = cursor.execute(outside_statements.READ_RUNS).fetchall()
         found = [Collection(run, "RUN", n_datasets) for run, n_datasets in runs]
-        chains = _read_chains(cursor)
+        chains = read_chains(cursor)
         return found + [Collection(c, "CHAINED", None, members) for c, members in chains.items()]
 
     found = registry.read_snapshot(read)
@@ -91,7 +91,7 @@ def show_chain(registry: CentralRegistry, chain: str) -> list[str]:
     CollectionError
         If there is no such chain.
     """
-    chains = registry.read_snapshot(_read_chains)
+    chains = registry.read_snapshot(read_chains)
     if chain not in chains:
         raise CollectionError(
             f"chain {chain!r}: expected a chain, found none of this name; see registry-merge "
@@ -122,22 +122,29 @@ def change_chain(
         If a RUN has the name of the chain, a child is named twice, is not there or contains the
         chain, or if there is nothing to remove.
     """
-    check_run(chain)
-    _check_children(chain, children, mode)
 
     def change(cursor: Cursor) -> list[str]:
-        chains = _read_chains(cursor)
-        members = _changed(chains, chain, children, mode)
-        if mode not in (ChainMode.REMOVE, ChainMode.DELETE):
-            _check_links(cursor, chains, chain, children)
-        if not members:
-            _check_unused(chains, chain)
-        if not is_dry:
-            cursor.execute(outside_statements.DELETE_CHAIN, (chain,))
-            cursor.execute(outside_statements.INSERT_CHAIN, (chain, members))
-        return members
+        with cursor.connection.transaction(force_rollback=is_dry):
+            return change_members(cursor, chain, children, mode)
 
     return registry.transact(change, alone=True)
+
+
+def change_members(
+    cursor: Cursor, chain: str, children: Sequence[str], mode: ChainMode
+) -> list[str]:
+    """Change the members of a chain, in a transaction alone; as `change_chain`."""
+    check_run(chain)
+    _check_children(chain, children, mode)
+    chains = read_chains(cursor)
+    members = _changed(chains, chain, children, mode)
+    if mode not in (ChainMode.REMOVE, ChainMode.DELETE):
+        _check_links(cursor, chains, chain, children)
+    if not members:
+        _check_unused(chains, chain)
+    cursor.execute(outside_statements.DELETE_CHAIN, (chain,))
+    cursor.execute(outside_statements.INSERT_CHAIN, (chain, members))
+    return members
 
 
 def prepend_run(registry: CentralRegistry, chain: str, run: str) -> list[str]:
@@ -156,13 +163,14 @@ def prepend_run(registry: CentralRegistry, chain: str, run: str) -> list[str]:
     CollectionError, registry.errors.InvalidNameError
         As `change_chain`.
     """
-    members = registry.read_snapshot(_read_chains).get(chain, [])
+    members = registry.read_snapshot(read_chains).get(chain, [])
     if members[:1] == [run]:
         return members
     return change_chain(registry, chain, [run], ChainMode.PREPEND)
 
 
-def _read_chains(cursor: Cursor) -> dict[str, list[str]]:
+def read_chains(cursor: Cursor) -> dict[str, list[str]]:
+    """Return the members of every chain, in search order."""
     chains: dict[str, list[str]] = {}
     for chain, child in cursor.execute(outside_statements.READ_CHAINS):
         chains.setdefault(chain, []).append(child)

@@ -137,12 +137,26 @@ JOIN dimension_record d ON d.dimension = %s AND d.data_id = k.data_id
 # Datasets that some quanta have made.
 READ_MADE = "SELECT dataset_id::text FROM dataset WHERE quantum_id = ANY(%s::uuid[])"
 
+# What lost a conflict waits there, whole.
+_WAITS = """
+    EXISTS (
+        SELECT FROM merge_conflict c
+        WHERE c.table_name = 'dataset' AND c.content->>'dataset_id' = k.dataset_id::text
+    )
+"""
+
 # How many of these keys does a table have?
 COUNT_PRESENT: dict[str, LiteralString] = {
     "run": "SELECT count(*) FROM run WHERE run = ANY(%s)",
     "dataset_type": "SELECT count(*) FROM dataset_type WHERE dataset_type = ANY(%s)",
-    "dataset": "SELECT count(*) FROM dataset WHERE dataset_id = ANY(%s::uuid[])",
-    "datastore_record": "SELECT count(*) FROM datastore_record WHERE dataset_id = ANY(%s::uuid[])",
+    "dataset": f"""
+        SELECT count(*) FROM unnest(%s::uuid[]) AS k (dataset_id)
+        WHERE {_WAITS} OR EXISTS (SELECT FROM dataset t WHERE t.dataset_id = k.dataset_id)
+    """,
+    "datastore_record": f"""
+        SELECT count(*) FROM unnest(%s::uuid[]) AS k (dataset_id)
+        WHERE {_WAITS} OR EXISTS (SELECT FROM datastore_record t WHERE t.dataset_id = k.dataset_id)
+    """,
     "merged_attempt": "SELECT count(*) FROM merged_attempt WHERE attempt_id = ANY(%s::uuid[])",
     "quantum": "SELECT count(*) FROM quantum WHERE quantum_id = ANY(%s::uuid[])",
     "attempt": "SELECT count(*) FROM attempt WHERE attempt_id = ANY(%s::uuid[])",

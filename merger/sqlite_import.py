@@ -17,11 +17,11 @@ from merger import outside_statements
 from merger.butler_file import ButlerFile, is_butler
 from merger.careful_way import CarefulBatch, RowsRefusedError, insert_alone
 from merger.central_registry import CentralRegistry
-from merger.collection_chains import ChainMode, change_chain, list_collections
 from merger.conflict_policy import DEFER_ALL, ConflictPolicies
 from merger.conflict_records import ConflictsRefusedError
 from merger.delta_checks import GoodDelta
 from merger.exit_codes import ExitCode, lowest
+from merger.imported_chains import ImportedChains
 from merger.merge_counts import MergeCounts
 from merger.outside_entries import EntryCounts, OutsideEntries, OutsideEntryError, insert_records
 from merger.progress import Progress
@@ -68,17 +68,35 @@ class ImportReport:
 
     source: str
     kind: str
+    is_dry: bool = False
     tables: dict[str, TableCount] = field(default_factory=dict)
     entries: EntryCounts = field(default_factory=EntryCounts)
     merged: MergeCounts = field(default_factory=MergeCounts)
     n_dimension_conflicts: int = 0
+    chains_left: list[str] = field(default_factory=list)
+    """Chains that are there with other members."""
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def differs(self) -> bool:
+        """Whether chains were left, or rows are missing that neither policy nor ledger kept out."""
+        ledger = self.tables.get("merged_attempt", TableCount(0))
+        n_merged_before = ledger.n_source - ledger.n_left_out - self.merged.n_deltas
+        is_explained = self.entries.n_refused or self.entries.n_of_attempts or n_merged_before
+        equal = [count.is_equal for count in self.tables.values()]
+        return bool(self.chains_left) or not (all(equal) or is_explained)
 
     @property
     def exit_code(self) -> ExitCode:
         """The lowest code that applies."""
-        n_conflicts = self.merged.n_conflicts + self.n_dimension_conflicts
-        return lowest({ExitCode.CONFLICTS: n_conflicts, self.entries.exit_code: True})
+        n_conflicts = self.merged.n_conflicts + self.n_dimension_conflicts + self.entries.n_open
+        return lowest(
+            {
+                ExitCode.CONFLICTS: n_conflicts,
+                ExitCode.DIFFERENCES: self.differs and not self.is_dry,
+                self.entries.exit_code: True,
+            }
+        )
 
 
 def import_registry(
@@ -127,7 +145,7 @@ class _Import:
     ) -> None:
         self._registry, self._file, self._options = registry, file, options
         self._progress = progress
-        self.report = ImportReport(str(file.source.path), file.kind)
+        self.report = ImportReport(str(file.source.path), file.kind, options.is_dry)
         self._entries = OutsideEntries(registry, policies=options.policies, is_dry=options.is_dry)
 
     def run(self) -> ImportReport:
@@ -137,6 +155,8 @@ class _Import:
             if n_source := file.count(name):
                 report.tables[name] = TableCount(n_source, n_source - file.count_wanted(name))
         self._progress.start(file.count_wanted("dataset") + file.count_wanted("merged_attempt"))
+        chains = ImportedChains(file.chains(), file.source.where)
+        chains.check(self._registry, file.runs())
         types = list(file.dataset_types())
         self._entries.ensure(file.runs(), types)
         if not self._options.is_dry:
@@ -147,9 +167,14 @@ class _Import:
         self._entries.insert_all(file.outside_batches(), self._progress)
         self._entries.insert_all(file.lost_sides(), self._progress)
         if not self._options.is_dry:
-            self._chain_all()
+            report.chains_left = chains.make(self._registry)
         report.entries = self._entries.counts
-        report.notes += self._entries.refusals + file.notes()
+        report.notes += self._entries.refusals + report.chains_left + file.notes()
+        if number := report.entries.n_of_attempts:
+            report.notes.append(
+                f"{number} datasets skipped: their attempts are merged, were forgotten, or a newer "
+                "one counts"
+            )
         self._count_all()
         return report
 
@@ -178,26 +203,6 @@ class _Import:
                 self._merge(run, left)
         except RowsRefusedError as error:
             raise OutsideEntryError(f"{self._file.source.where}, RUN {run!r}: {error}") from error
-
-    def _chain_all(self) -> None:
-        """Make chains, those first that others have as members."""
-        there = {c.name: c.members for c in list_collections(self._registry)}
-        left = dict(self._file.chains())
-        while left:
-            ready = [chain for chain, members in left.items() if not left.keys() & set(members)]
-            if not ready:
-                raise SqliteSourceError(
-                    f"{self._file.source.where}: expected chains that do not contain each other, "
-                    f"found {sorted(left)}"
-                )
-            for chain in sorted(ready):
-                members = left.pop(chain)
-                if chain not in there:
-                    change_chain(self._registry, chain, members, ChainMode.REDEFINE)
-                elif there[chain] != members:
-                    self.report.notes.append(
-                        f"chain {chain!r} is left as it is, {there[chain]}; the file has {members}"
-                    )
 
     def _count_all(self) -> None:
         """Count the rows of the file in the central registry, by their keys."""

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from merger.central_registry import CentralRegistry
-from merger.collection_chains import ChainMode, change_chain
+from merger.collection_chains import ChainMode, CollectionError, change_chain
 from merger.conflict_policy import parse
+from merger.dataset_types import DatasetTypeConflictError
 from merger.exit_codes import ExitCode
 from merger.sqlite_import import ImportOptions, ImportReport, import_registry
 from merger.sqlite_source import SqliteSource, SqliteSourceError
@@ -95,6 +96,52 @@ def test_left_in_a_write_ahead_log(site: MergeSite, tmp_path: Path) -> None:
     before = (copy / "r").read_bytes()
     assert run_import(site.address, copy / "r").entries.n_inserted == 3
     assert (copy / "r").read_bytes() == before
+
+
+CHAINS = (
+    "CREATE TABLE collection_chain (chain TEXT NOT NULL, position INTEGER NOT NULL, "
+    "child TEXT NOT NULL, PRIMARY KEY (chain, position))"
+)
+
+
+@pytest.mark.parametrize(
+    "links, message",
+    [
+        ("('a', 0, 'b'), ('b', 0, 'a')", r"chains that do not contain each other, .*'a', 'b'"),
+        ("('a', 0, 'none')", "expected children that exist, found neither RUN nor chain 'none'"),
+        (f"('{RUN}', 0, '{OTHER}')", f"chain '{RUN}': expected a free name, found a RUN"),
+    ],
+)
+def test_chains_are_tried_first(site: MergeSite, tmp_path: Path, links: str, message: str) -> None:
+    insert = f"INSERT INTO collection_chain VALUES {links}"
+    path = make(tmp_path / "r", ROWS, CHAINS, insert)
+    before = site.dump()
+    for is_dry in (True, False):
+        with pytest.raises((SqliteSourceError, CollectionError), match=message):
+            run_import(site.address, path, is_dry=is_dry)
+    assert site.dump() == before
+
+
+def test_chain_with_other_members_is_left_and_told(site: MergeSite, tmp_path: Path) -> None:
+    insert = f"INSERT INTO collection_chain VALUES ('all', 0, '{RUN}'), ('all', 1, '{OTHER}')"
+    path = make(tmp_path / "r", ROWS, CHAINS, insert)
+    assert run_import(site.address, path).exit_code == ExitCode.OK
+    change_chain(site.registry, "all", [OTHER], ChainMode.REDEFINE)
+    done = run_import(site.address, path)
+    assert done.exit_code == ExitCode.DIFFERENCES
+    assert done.notes == [
+        f"chain 'all' is left as it is, ['{OTHER}']; the file has ['{RUN}', '{OTHER}']"
+    ]
+
+
+def test_dry_run_fails_where_the_real_one_does(site: MergeSite, tmp_path: Path) -> None:
+    path = make(tmp_path / "r")
+    run_import(site.address, path)
+    other = [("raw", '["exposure", "detector"]', "Parquet"), ("flat", "[]", "Fits")]
+    for is_dry in (True, False):
+        with pytest.raises(DatasetTypeConflictError, match="'raw': the central registry has"):
+            another = make(tmp_path / f"{is_dry}", ROWS | {"dataset_type": other})
+            run_import(site.address, another, is_dry=is_dry)
 
 
 @pytest.fixture
