@@ -2,6 +2,7 @@
 """The central registry: its connection, its transactions, and how long they are tried."""
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,6 +33,10 @@ _TOLD_AFTER_S = 5.0
 
 # A merger that was stopped (SIGSTOP) for longer than it is patient has still some tries.
 _TRIES = 3
+
+# Who is told to stop still gets over a deadlock, but not over an outage.
+_PATIENCE_STOPPED_S = 3.0
+_PAUSE_STOPPED_S = 0.3
 
 
 class CentralRegistryError(QuantumExecError):
@@ -93,6 +98,7 @@ class CentralRegistry:
         self._address = address
         self._timeouts = timeouts or Timeouts()
         self._on_wait = on_wait
+        self._stop = threading.Event()
         self._connection: Connection | None = None
         self._was_there = False
 
@@ -117,19 +123,28 @@ class CentralRegistry:
         """Return the same registry with a connection of its own."""
         made = CentralRegistry(self._address, timeouts=self._timeouts, on_wait=self._on_wait)
         made._was_there = self._was_there
+        made._stop = self._stop
         return made
 
-    def transact(self, work: Callable[[Cursor], T], *, alone: bool = False) -> T:
+    def stop(self) -> None:
+        """Let no transaction be tried again, by siblings neither; may be called from anywhere."""
+        self._stop.set()
+
+    def transact(
+        self, work: Callable[[Cursor], T], *, alone: bool = False, once: bool = False
+    ) -> T:
         """Run one transaction of a merge, again from its start if that may help.
 
         Parameters
         ----------
         work
-            Is called with a cursor, once per try; what it returns is returned after the COMMIT.
-            It must find out by itself what is left to do: a connection may be lost during the
-            COMMIT of a try that did succeed.
+            Is called with a cursor, once per try; what it returns is returned after the COMMIT,
+            even if the answer to that was lost. Who cannot be told (the server has forgotten) is
+            called again, and must find out by itself what is left to do.
         alone
             Wait until no other transaction of a merge runs, and let none begin.
+        once
+            Do not try again.
 
         Raises
         ------
@@ -147,7 +162,7 @@ class CentralRegistry:
             schema.check_version(cursor)
             return work(cursor)
 
-        return self._again(locked)
+        return self._again(locked, once=once)
 
     def read_snapshot(self, work: Callable[[Cursor], T]) -> T:
         """Read in one transaction that sees one state of the registry; raises as `transact`."""
@@ -164,14 +179,21 @@ class CentralRegistry:
         seconds = (limits.lock_s, limits.idle_s, limits.statement_s, limits.check_s)
         cursor.execute(statements.BEGIN, [f"{int(1000 * limit)}ms" for limit in seconds])
 
-    def _again(self, work: Callable[[Cursor], T]) -> T:
-        tries = _Tries(self._on_wait)
+    def _again(self, work: Callable[[Cursor], T], *, once: bool = False) -> T:
+        tries = _Tries(self._on_wait, self._stop, once=once)
+        in_doubt: tuple[str, T] | None = None
         while True:
             began = time.monotonic()
             try:
                 connection = self._connect()
+                if in_doubt is not None and _is_committed(connection, in_doubt[0]):
+                    return in_doubt[1]
+                in_doubt = None
                 with connection.transaction(), connection.cursor() as cursor:
-                    return work(cursor)
+                    result = work(cursor)
+                    ((xid,),) = cursor.execute(statements.READ_TRANSACTION_ID).fetchall()
+                    in_doubt = None if xid is None else (xid, result)
+                return result
             except psycopg.Error as error:
                 patience_s = self._patience_s(error, time.monotonic() - began)
                 if patience_s is None:
@@ -214,11 +236,33 @@ class CentralRegistry:
             self._connect().execute(statements.END_STOPPED, (self._timeouts.statement_s,))
 
 
+def _is_committed(connection: Connection, xid: str) -> bool:
+    """Tell what became of a transaction whose COMMIT was sent and not answered.
+
+    Raises
+    ------
+    psycopg.errors.LockNotAvailable
+        If the server does not know yet; it holds what the transaction has locked.
+    """
+    try:
+        (row,) = connection.execute(statements.READ_TRANSACTION_STATUS, (xid,)).fetchall()
+    except psycopg.DataError:
+        # Of a server that has not come so far: another one, or an older state of it.
+        return False
+    if row == ("in progress",):
+        raise psycopg.errors.LockNotAvailable("whether a COMMIT succeeded is not known yet")
+    return bool(row == ("committed",))
+
+
 class _Tries:
     """How often and since when a transaction is tried."""
 
-    def __init__(self, on_wait: Callable[[str], None] | None) -> None:
+    def __init__(
+        self, on_wait: Callable[[str], None] | None, stop: threading.Event, *, once: bool
+    ) -> None:
         self._on_wait = on_wait
+        self._stop = stop
+        self._once = once
         self._since = time.monotonic()
         self._n_tries = 0
         self._why = ""
@@ -235,8 +279,11 @@ class _Tries:
         if self._n_tries == 1:
             self._since = time.monotonic()
         self._why = describe(error)
-        waited_s = time.monotonic() - self._since
-        if patience_s == 0 or (waited_s >= patience_s and self._n_tries >= _TRIES):
+        waited_s, least = time.monotonic() - self._since, _TRIES
+        if self._stop.is_set():
+            patience_s, least = min(patience_s, _PATIENCE_STOPPED_S), 1
+        is_up = waited_s >= patience_s and self._n_tries >= least
+        if self._once or patience_s == 0 or is_up:
             times = f" (tried {self._n_tries} times in {waited_s:.0f} s)" * (self._n_tries > 1)
             raise CentralRegistryError(f"central registry: {self._why}{times}") from error
 
@@ -246,4 +293,7 @@ class _Tries:
             self._on_wait(f"waits for the central registry: {' '.join(self._why.split())}")
             self._on_wait = None
         longest = min(0.05 * 2 ** min(self._n_tries, 10), _LONGEST_PAUSE_S)
-        time.sleep(longest * random.uniform(0.3, 1))
+        if self._stop.is_set():
+            time.sleep(min(longest, _PAUSE_STOPPED_S))
+        else:
+            self._stop.wait(longest * random.uniform(0.3, 1))

@@ -7,8 +7,9 @@ if the conflict comes back.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from psycopg import Cursor
 
@@ -65,15 +66,20 @@ class Decision:
 
 @dataclass(slots=True)
 class ConflictCounts:
-    """Keys with a side that was not recorded before: left to a person, and decided."""
+    """Keys with a side that was not recorded before: left to a person, and decided.
+
+    ``rows`` is what the tables gained with that, by table; negative for what they lost.
+    """
 
     n_open: int = 0
     n_settled: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "ConflictCounts") -> None:
         """Add other counts."""
         self.n_open += other.n_open
         self.n_settled += other.n_settled
+        self.rows.update(other.rows)
 
 
 def read_decisions(cursor: Cursor, table_name: str, keys: Iterable[str]) -> dict[str, Decision]:
@@ -115,9 +121,10 @@ def replace_conflicts(
     in_conflict = {key for key, _ in after}
     lapsed = [key for key in touched if key not in in_conflict]
     cursor.execute(statements.DELETE_LAPSED_DECISIONS, (table_name, json.dumps(lapsed)))
+    n_lapsed = cursor.rowcount
     made = {key: decisions[key].kind for key in in_conflict if _is_by_policy(decisions.get(key))}
     wanted = {"table_name": table_name, "kinds": json.dumps(made)}
-    cursor.execute(statements.INSERT_DECISIONS, wanted)
+    n_made = cursor.execute(statements.INSERT_DECISIONS, wanted).rowcount
     settled = {key for key in in_conflict & decisions.keys() if decisions[key].kind != "chosen"}
     settled |= {
         key
@@ -125,7 +132,8 @@ def replace_conflicts(
         if key in decisions and decisions[key].content_checksum == checksum
     }
     new = {key for key, _ in after - before}
-    return ConflictCounts(len(new - settled), len(new & settled))
+    rows = {"merge_conflict": len(after) - len(before), "conflict_decision": n_made - n_lapsed}
+    return ConflictCounts(len(new - settled), len(new & settled), Counter(rows))
 
 
 def _is_by_policy(decision: Decision | None) -> bool:

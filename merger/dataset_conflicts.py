@@ -206,7 +206,7 @@ def _settle(
     kept = choose(claims, decisions, _checksums(cursor, sides, decisions))
     cursor.execute(statements.DELETE_DATASETS, ([side.dataset_id for side in in_table - kept],))
     _insert_sides(cursor, kept - in_table)
-    return replace_conflicts(
+    counts = replace_conflicts(
         cursor,
         "dataset",
         {key for side in {*all_sides, *others} for key in side.keys},
@@ -218,6 +218,11 @@ def _settle(
         ],
         decisions,
     )
+    counts.rows["dataset"] = len(kept) - len(in_table)
+    n_gone = sum(side.object_key is not None for side in in_table - kept)
+    n_come = sum(side.object_key is not None for side in kept - in_table)
+    counts.rows["datastore_record"] = n_come - n_gone
+    return counts
 
 
 def _without_repeated(sides: set[Side]) -> set[Side]:

@@ -15,8 +15,8 @@ class DatasetTypeConflictError(QuantumExecError):
     error_type = "dataset_type_conflict"
 
 
-def ensure_dataset_type(cursor: Cursor, dataset_type: DatasetType, source: str) -> None:
-    """Insert a dataset type, or see that it is there with this definition.
+def ensure_dataset_type(cursor: Cursor, dataset_type: DatasetType, source: str) -> int:
+    """Insert a dataset type, or see that it is there with this definition; returns how many.
 
     Parameters
     ----------
@@ -29,7 +29,8 @@ def ensure_dataset_type(cursor: Cursor, dataset_type: DatasetType, source: str) 
     """
     name = dataset_type.name
     dimensions, storage_class = dataset_type.dimensions, dataset_type.storage_class
-    cursor.execute(statements.ENSURE_DATASET_TYPE, (name, canonical(dimensions), storage_class))
+    row = (name, canonical(dimensions), storage_class)
+    n_inserted = cursor.execute(statements.ENSURE_DATASET_TYPE, row).rowcount
     found = read_dataset_type(cursor, name)
     if found is None or (found.dimensions, found.storage_class) != (dimensions, storage_class):
         raise DatasetTypeConflictError(
@@ -37,6 +38,7 @@ def ensure_dataset_type(cursor: Cursor, dataset_type: DatasetType, source: str) 
             f"{found and (found.dimensions, found.storage_class)}, {source} has "
             f"{(dimensions, storage_class)}; rename one of them, or use another registry"
         )
+    return n_inserted
 
 
 def read_dataset_type(cursor: Cursor, name: str) -> DatasetType | None:

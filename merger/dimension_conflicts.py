@@ -103,15 +103,15 @@ def insert_dimensions(
     rows.copy_into(cursor, "staged_dimension")
     if careful and policies.may_fail:
         _refuse(cursor, policies)
-    cursor.execute(statements.INSERT_DIMENSION_SOURCES)
-    cursor.execute(statements.INSERT_DIMENSIONS)
-    contended = cursor.execute(statements.READ_CONTENDED_DIMENSIONS).fetchall()
-    if not contended:
-        return ConflictCounts()
-    if not careful:
-        raise NeedsCareError
-    statement = conflict_statements.READ_STAGED_DIMENSION_SIDES
-    return _settle(cursor, statement, contended, policies)
+    counts = ConflictCounts()
+    counts.rows["dimension_source"] = cursor.execute(statements.INSERT_DIMENSION_SOURCES).rowcount
+    counts.rows["dimension_record"] = cursor.execute(statements.INSERT_DIMENSIONS).rowcount
+    if contended := cursor.execute(statements.READ_CONTENDED_DIMENSIONS).fetchall():
+        if not careful:
+            raise NeedsCareError
+        statement = conflict_statements.READ_STAGED_DIMENSION_SIDES
+        counts.add(_settle(cursor, statement, contended, policies))
+    return counts
 
 
 def settle_dimensions(cursor: Cursor, contended: Contended) -> None:

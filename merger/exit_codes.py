@@ -21,7 +21,7 @@ class ExitCode(enum.IntEnum):
     NOT_PERMITTED = 5
     """Database or datastore refuses: a right or a credential is missing."""
     CONFLICTS = 10
-    """The merge is complete, and recorded conflicts that were not known before."""
+    """The merge is complete, and the RUN has open conflicts, whichever merge recorded them."""
     QUARANTINED = 11
     """The rest is merged; bad deltas of this RUN are in the quarantine."""
     NEWER_FORMAT = 12

@@ -29,7 +29,7 @@ class GraphRows:
         self._are_there = False
         self._lock = threading.Lock()
         self.conflicts = ConflictCounts()
-        """Conflicts about dimension records of graphs that were not recorded before."""
+        """Conflicts about dimension records of graphs that were not recorded before; all rows."""
 
     def ensure(self, registry: CentralRegistry, *, again: bool = False) -> None:
         """Ensure the rows.
@@ -57,10 +57,14 @@ class GraphRows:
         rows = CopyRows.encode(dimension_table(brought))
 
         def ensure(cursor: Cursor, *, careful: bool) -> ConflictCounts:
-            ensure_run(cursor, record.run)
-            for dataset_type in sorted(record.dataset_types, key=lambda t: t.name):
+            n_runs = ensure_run(cursor, record.run)
+            n_types = sum(
                 ensure_dataset_type(cursor, dataset_type, f"graph {record.graph_id!r}")
-            return insert_dimensions(cursor, rows, careful=careful, policies=self._policies)
+                for dataset_type in sorted(record.dataset_types, key=lambda t: t.name)
+            )
+            found = insert_dimensions(cursor, rows, careful=careful, policies=self._policies)
+            found.rows.update({"run": n_runs, "dataset_type": n_types})
+            return found
 
         try:
             return registry.transact(lambda cursor: ensure(cursor, careful=False))

@@ -71,7 +71,6 @@ class Insertion:
         self._graph_rows = graph_rows
         self._policies = policies
         self._sifts = False
-        self._stages_quanta = False
 
     def insert(self, batch: PreparedBatch, lease_id: str | None = None) -> Inserted:
         """Insert deltas; those that PostgreSQL refuses are found by halving.
@@ -145,10 +144,10 @@ class Insertion:
                     return self._insert_alone(self._load(batch.keys), done)
 
     def _insert_plain(self, batch: PreparedBatch, done: Inserted, leases: list[str]) -> None:
-        run, stage_quanta = self._predictions.run, self._stages_quanta
+        run = self._predictions.run
 
         def insert(cursor: Cursor) -> MergeCounts:
-            counts = insert_plain(cursor, batch, run, stage_quanta=stage_quanta)
+            counts = insert_plain(cursor, batch, run)
             give_back(cursor, leases)
             return counts
 

@@ -96,13 +96,13 @@ class Leases:
             self._held.pop(lease_id, None)
 
     def give_back(self, registry: CentralRegistry) -> None:
-        """Give all leases back, or let them expire if that is not possible."""
+        """Give all leases back, or let them expire if that is not possible at once."""
         with self._lock:
             held = list(self._held)
             self._held = {}
             if held:
                 with suppress(psycopg.Error, QuantumExecError):
-                    registry.transact(lambda cursor: give_back(cursor, held))
+                    registry.transact(lambda cursor: give_back(cursor, held), once=True)
 
     def _choose(self, cursor: Cursor, lease_id: str, size: int) -> "_Chosen":
         cursor.execute(statements.BEGIN_LEASING)

@@ -26,6 +26,7 @@ from merger.prepared import DeltaReader
 from merger.progress import Progress
 from merger.quarantine import attempts_of, list_quarantine, renew_quarantine
 from merger.settings import DEFAULT_BATCH_SIZE
+from merger.settling import Selection, count_conflicts
 from merger.writers import Shared, Writer, Written
 from registry import names
 from transfer_plugins.object_store import ObjectStore
@@ -73,6 +74,10 @@ class MergeReport:
     newer: list[str] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     """Attempts left unmerged by policy ``fail``."""
+    n_gone: int = 0
+    """Deltas that were listed, and gone when they were to be read."""
+    n_open_conflicts: int = 0
+    """Conflicts of the RUN that nobody has settled, whoever recorded them."""
     is_complete: bool = True
     """Not stopped before all that was listed had been taken up."""
     wall_s: float = 0.0
@@ -82,7 +87,7 @@ class MergeReport:
         """The lowest code that applies."""
         return lowest(
             {
-                ExitCode.CONFLICTS: self.counts.n_conflicts,
+                ExitCode.CONFLICTS: self.counts.n_conflicts or self.n_open_conflicts,
                 ExitCode.QUARANTINED: self.quarantined,
                 ExitCode.NEWER_FORMAT: self.newer,
                 ExitCode.CONFLICTS_REFUSED: self.refused,
@@ -186,6 +191,7 @@ class RunMerge:
         """Let a pass end after the batches that it has begun; may be called from anywhere."""
         self._is_told_to_stop = True
         self._stop.set()
+        self._registries[0].stop()
 
     def merge_pass(
         self, skip: Collection[str] = frozenset(), *, only: Collection[str] | None = None
@@ -233,7 +239,10 @@ class RunMerge:
         self._insert_all(unmerged, reader, report)
         # A pass that was stopped has not looked at all of them again.
         looked_at = before if report.is_complete else set()
-        renew_quarantine(registry, self.run, looked_at, report.quarantined)
+        report.counts.rows["quarantine"] += renew_quarantine(
+            registry, self.run, looked_at, report.quarantined
+        )
+        report.n_open_conflicts = count_conflicts(registry, Selection(self.run))
         report.wall_s = time.monotonic() - began
         return report
 
@@ -278,8 +287,10 @@ class RunMerge:
             report.quarantined += each.bad
             report.newer += each.newer
             report.refused += each.refused
+            report.n_gone += each.n_gone
         report.counts.n_conflicts += graph_rows.conflicts.n_open
         report.counts.n_settled += graph_rows.conflicts.n_settled
+        report.counts.rows.update(graph_rows.conflicts.rows)
         report.n_merged_by_others = leases.n_by_others
         report.n_leases_taken_over = leases.n_taken_over
         report.is_complete = not leases.n_left

@@ -26,7 +26,7 @@ class MergeCounts:
         Keys with a side that was not recorded before: left to a person, and settled by a policy
         or by what was decided before.
     rows
-        Rows inserted, by table.
+        How many rows each table gained; fewer than none if it lost some.
     seconds
         By stage: list, ledger, read (waiting for deltas to be read), insert, careful.
     """
@@ -53,7 +53,7 @@ class MergeCounts:
 
     @property
     def n_rows(self) -> int:
-        """Rows inserted into all tables."""
+        """Rows that all tables gained."""
         return sum(self.rows.values())
 
     @contextmanager

@@ -10,6 +10,7 @@ import signal
 from rich.console import Console
 from rich.table import Table
 
+from merger.failures import message_of
 from merger.follow import Merged
 from merger.merge import MergeReport
 from merger.unfinished import Unfinished, UnfinishedQuantum, UnfinishedReason
@@ -41,10 +42,12 @@ def merge_object(merged: Merged) -> dict[str, object]:
         "n_deltas_merged_before": report.n_merged_before,
         "n_deltas_merged": counts.n_deltas,
         "n_deltas_merged_by_others": report.n_merged_by_others,
+        "n_deltas_gone": report.n_gone,
         "n_superseded": counts.n_superseded,
         "n_datasets_merged": counts.n_datasets,
         "n_datasets_skipped": counts.n_skipped,
         "n_conflicts": counts.n_conflicts,
+        "n_conflicts_open": report.n_open_conflicts,
         "n_conflicts_settled": counts.n_settled,
         "n_refused": len(report.refused),
         "n_quarantined": len(report.quarantined),
@@ -53,13 +56,21 @@ def merge_object(merged: Merged) -> dict[str, object]:
         "refused": [dataclasses.asdict(refusal) for refusal in report.refused],
         "quarantined": [dataclasses.asdict(bad) for bad in report.quarantined],
         "newer_format": report.newer,
-        "rows": dict(sorted(counts.rows.items())),
+        "rows": {table: n for table, n in sorted(counts.rows.items()) if n},
         "n_rows": counts.n_rows,
         "seconds": {stage: round(s, 3) for stage, s in sorted(counts.seconds.items())},
         "wall_s": round(report.wall_s, 3),
         "deltas_per_s": round(_rate(report), 1),
+        "error": _error_object(merged),
         **_unfinished_object(merged.unfinished),
     }
+
+
+def _error_object(merged: Merged) -> dict[str, object] | None:
+    if merged.error is None:
+        return None
+    error_type = getattr(merged.error, "error_type", "central_registry")
+    return {"error_type": error_type, "message": message_of(merged.error)}
 
 
 def _unfinished_object(unfinished: Unfinished | None) -> dict[str, object]:
@@ -98,11 +109,13 @@ def _numbers(merged: Merged) -> Table:
         "merged before": report.n_merged_before,
         "merged now": counts.n_deltas,
         "merged by others meanwhile": report.n_merged_by_others,
+        "gone since they were listed": report.n_gone,
         "superseded attempts": counts.n_superseded,
         "datasets merged now": counts.n_datasets,
         "datasets skipped: there with the same content": counts.n_skipped,
         "new conflicts": counts.n_conflicts,
         "conflicts settled": counts.n_settled,
+        "open conflicts, old and new": report.n_open_conflicts,
         "deltas refused because of conflicts": len(report.refused),
         "deltas in quarantine": len(report.quarantined),
         "deltas given up": merged.n_dropped,
@@ -122,7 +135,7 @@ def _numbers(merged: Merged) -> Table:
 def _work(report: MergeReport) -> Table:
     """Rows by table and seconds by stage, side by side."""
     counts = report.counts
-    rows = [(table, f"{n:,}") for table, n in sorted(counts.rows.items())]
+    rows = [(table, f"{n:,}") for table, n in sorted(counts.rows.items()) if n]
     rows.append(("all rows", f"{counts.n_rows:,}"))
     stages = [(stage, f"{s:.2f}") for stage, s in sorted(counts.seconds.items())]
     stages += [("wall clock", f"{report.wall_s:.2f}"), ("deltas/s", f"{_rate(report):,.0f}")]
@@ -176,7 +189,9 @@ def _show_needs(console: Console, merged: Merged) -> None:
     again = f"{merged.datastore} {run} {behind}".strip()
     missing = UnfinishedReason.SUCCESSFUL_WITHOUT_DELTA
     needs = {
-        f"conflicts: registry-merge conflicts list {run} {behind}": report.counts.n_conflicts,
+        f"conflicts: registry-merge conflicts list {run} {behind}": (
+            report.counts.n_conflicts or report.n_open_conflicts
+        ),
         f"quarantine: registry-merge quarantine list {run} {behind}": len(report.quarantined),
         f"refused: registry-merge merge --on-conflict defer {again}": len(report.refused),
         f"newer format: upgrade quantum-exec here, then registry-merge merge {again}": len(

@@ -44,15 +44,8 @@ class Sifted:
     elsewhere: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
-def insert_plain(
-    cursor: Cursor, batch: PreparedBatch, run: str, *, stage_quanta: bool
-) -> MergeCounts:
+def insert_plain(cursor: Cursor, batch: PreparedBatch, run: str) -> MergeCounts:
     """Insert a batch that meets nothing of other attempts.
-
-    Parameters
-    ----------
-    stage_quanta
-        Compare quanta with those that are there before they are inserted, not only if some are.
 
     Raises
     ------
@@ -62,12 +55,13 @@ def insert_plain(
     """
     rows = _rows(batch)
     _claim(cursor, rows)
-    release(cursor, run, batch.keys)
-    if stage_quanta or not _copy_quanta(cursor, rows["quantum"]):
-        _stage_quanta(cursor, rows["quantum"], run)
+    n_released = release(cursor, run, batch.keys)
+    n_quanta = rows["quantum"].n_rows
+    if not _copy_quanta(cursor, rows["quantum"]):
+        n_quanta = _stage_quanta(cursor, rows["quantum"], run)
     for table in ("attempt", "quantum_input", "metric"):
         rows[table].copy_into(cursor, table)
-    insert_dimensions(cursor, rows["dimension_source"], careful=False)
+    dimensions = insert_dimensions(cursor, rows["dimension_source"], careful=False)
     if _touches_conflict(cursor, rows["dataset"]):
         raise NeedsCareError
     try:
@@ -77,7 +71,10 @@ def insert_plain(
     except psycopg.errors.UniqueViolation as error:
         raise NeedsCareError from error
     rows["datastore_record"].copy_into(cursor, "datastore_record")
-    return _count(cursor, batch, rows)
+    counts = _count(cursor, batch, rows)
+    counts.rows.update(dimensions.rows)
+    counts.rows.update({"quantum": n_quanta, "quarantine": -n_released})
+    return counts
 
 
 def insert_sifted(cursor: Cursor, batch: PreparedBatch, run: str) -> Sifted:
@@ -92,7 +89,7 @@ def insert_sifted(cursor: Cursor, batch: PreparedBatch, run: str) -> Sifted:
     rows = _rows(batch)
     _claim(cursor, rows)
     _stage(cursor, rows)
-    _sift(cursor, run)
+    n_quanta = _sift(cursor, run)
     sifted = Sifted(MergeCounts())
     for attempt_id, quantum_id, other_run in cursor.execute(sifting.READ_SIFTED).fetchall():
         if other_run is None:
@@ -102,14 +99,16 @@ def insert_sifted(cursor: Cursor, batch: PreparedBatch, run: str) -> Sifted:
     left_out = {*sifted.deferred, *sifted.elsewhere}
     kept = [a for a in batch.attempt_ids if a not in left_out]
     _unstage(cursor, list(left_out))
-    release(
+    n_released = release(
         cursor,
         run,
         (k for k, a in zip(batch.keys, batch.attempt_ids, strict=True) if a not in left_out),
     )
     sifted.counts = _insert_staged(cursor, rows, list(left_out))
     sifted.counts.n_deltas = len(kept)
-    sifted.counts.rows["merged_attempt"] = len(kept)
+    sifted.counts.rows.update(
+        {"merged_attempt": len(kept), "quantum": n_quanta, "quarantine": -n_released}
+    )
     sifted.counts.n_superseded = _count_superseded(cursor, kept)
     return sifted
 
@@ -137,16 +136,18 @@ def _copy_quanta(cursor: Cursor, quanta: CopyRows) -> bool:
     return True
 
 
-def _stage_quanta(cursor: Cursor, quanta: CopyRows, run: str) -> None:
-    """Insert quanta of which some failed before."""
+def _stage_quanta(cursor: Cursor, quanta: CopyRows, run: str) -> int:
+    """Insert quanta of which some failed before; returns how many are new."""
     cursor.execute(sifting.STAGE_QUANTA)
     quanta.copy_into(cursor, "staged_quantum")
-    if cursor.execute(statements.INSERT_QUANTA).rowcount == quanta.n_rows:
-        return
+    n_new = cursor.execute(statements.INSERT_QUANTA).rowcount
+    if n_new == quanta.n_rows:
+        return n_new
     for _, found_run, has_success in cursor.execute(sifting.LOCK_MET_QUANTA).fetchall():
         if has_success or found_run != run:
             raise NeedsCareError
     cursor.execute(statements.RAISE_QUANTA)
+    return n_new
 
 
 def _touches_conflict(cursor: Cursor, datasets: CopyRows) -> bool:
@@ -160,7 +161,8 @@ def _touches_conflict(cursor: Cursor, datasets: CopyRows) -> bool:
 
 def _count(cursor: Cursor, batch: PreparedBatch, rows: Rows) -> MergeCounts:
     counts = MergeCounts(len(batch.keys), n_datasets=rows["dataset"].n_rows)
-    counts.rows.update({table: each.n_rows for table, each in rows.items() if each.n_rows})
+    own = rows.keys() - {"quantum", "dimension_source"}
+    counts.rows.update({table: rows[table].n_rows for table in own})
     if rows["quantum"].n_rows < len(batch.keys):
         # Only then has a quantum several attempts here.
         counts.n_superseded = _count_superseded(cursor, batch.attempt_ids)
@@ -184,12 +186,12 @@ def _stage(cursor: Cursor, rows: Rows) -> None:
     cursor.execute(sifting.ANALYZE)
 
 
-def _sift(cursor: Cursor, run: str) -> None:
-    """Insert the quanta, and find those that are to be left out."""
+def _sift(cursor: Cursor, run: str) -> int:
+    """Insert the quanta, and find those that are to be left out; returns how many are new."""
     contended = cursor.execute(statements.READ_CONTENDED_DATASETS).fetchall()
     cursor.execute(sifting.SIFT_CONTENDED, ([dataset_id for (dataset_id,) in contended],))
     cursor.execute(sifting.UNSTAGE_QUANTA)
-    cursor.execute(statements.INSERT_QUANTA)
+    n_new = cursor.execute(statements.INSERT_QUANTA).rowcount
     met = [
         (quantum_id, found_run if found_run != run else None)
         for quantum_id, found_run, has_success in cursor.execute(sifting.LOCK_MET_QUANTA)
@@ -198,6 +200,7 @@ def _sift(cursor: Cursor, run: str) -> None:
     cursor.execute(sifting.SIFT_QUANTA, ([q for q, _ in met], [other for _, other in met]))
     cursor.execute(sifting.UNSTAGE_QUANTA)
     cursor.execute(statements.RAISE_QUANTA)
+    return n_new
 
 
 def _unstage(cursor: Cursor, left_out: list[str]) -> None:
@@ -220,7 +223,7 @@ def _insert_staged(cursor: Cursor, rows: Rows, left_out: list[str]) -> MergeCoun
         n_deleted = cursor.execute(delete, (left_out,)).rowcount if left_out else 0
         counts.rows[table] = rows[table].n_rows - n_deleted
     counts.rows["dimension_source"] = cursor.execute(statements.INSERT_DIMENSION_SOURCES).rowcount
-    cursor.execute(statements.INSERT_DIMENSIONS)
+    counts.rows["dimension_record"] = cursor.execute(statements.INSERT_DIMENSIONS).rowcount
     if cursor.execute(statements.READ_CONTENDED_DIMENSIONS).fetchone() is not None:
         raise NeedsCareError
     try:

@@ -37,11 +37,15 @@ def list_quarantine(registry: CentralRegistry, run: str | None = None) -> list[Q
     return registry.read_snapshot(read)
 
 
-def release(cursor: Cursor, run: str, keys: Iterable[str]) -> None:
-    """Let deltas that became good leave the quarantine, in the transaction that merges them."""
+def release(cursor: Cursor, run: str, keys: Iterable[str]) -> int:
+    """Let deltas that became good leave the quarantine, in the transaction that merges them.
+
+    Returns how many left it.
+    """
     # Most RUNs have none in it, and many keys take long to send.
     if cursor.execute(statements.HAS_QUARANTINE, (run,)).fetchone() == (True,):
-        cursor.execute(statements.DELETE_QUARANTINE, (list(keys),))
+        return cursor.execute(statements.DELETE_QUARANTINE, (list(keys),)).rowcount
+    return 0
 
 
 def attempts_of(run: str, keys: Iterable[str]) -> PackedIds:
@@ -52,8 +56,10 @@ def attempts_of(run: str, keys: Iterable[str]) -> PackedIds:
 
 def renew_quarantine(
     registry: CentralRegistry, run: str, before: Collection[str], bad: Sequence[BadDelta]
-) -> None:
+) -> int:
     """Write the bad deltas that a merge found, and forget those that it no longer found.
+
+    Returns how many more there are now.
 
     Nothing is written, and nobody kept waiting, if all of it is on record.
 
@@ -64,14 +70,15 @@ def renew_quarantine(
         again; others are not ours to judge.
     """
     if not bad and not before:
-        return
+        return 0
     on_record = {(q.key, q.reason, q.message): q for q in list_quarantine(registry, run)}
     new = [found for found in bad if (found.key, found.reason, _text(found)) not in on_record]
     gone = sorted(set(before) - {found.key for found in bad})
     if not new and not gone:
-        return
+        return 0
 
-    def write(cursor: Cursor) -> None:
+    def write(cursor: Cursor) -> int:
+        ((n_before,),) = cursor.execute(statements.COUNT_QUARANTINE, (run,)).fetchall()
         cursor.execute(statements.DELETE_QUARANTINE, (gone,))
         for found in new:
             quantum_id, attempt_id = _merged_as(run, found.key)
@@ -86,9 +93,11 @@ def renew_quarantine(
                     "attempt_id": attempt_id,
                 },
             )
+        ((n_after,),) = cursor.execute(statements.COUNT_QUARANTINE, (run,)).fetchall()
+        return int(n_after - n_before)
 
     # Alone: another merger that knows more graphs may be merging one of these just now.
-    registry.transact(write, alone=True)
+    return registry.transact(write, alone=True)
 
 
 def set_dropped(

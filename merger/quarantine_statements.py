@@ -18,7 +18,10 @@ WHERE NOT EXISTS (
 ON CONFLICT (delta_key) DO UPDATE SET reason = excluded.reason, message = excluded.message
 """
 
-# Is there anything in the quarantine of a RUN?
+# How many are in the quarantine of a RUN?
+COUNT_QUARANTINE = "SELECT count(*) FROM quarantine WHERE run = %s"
+
+# Is there anything in it?
 HAS_QUARANTINE = "SELECT EXISTS (SELECT FROM quarantine WHERE run = %s)"
 
 # Let deltas leave the quarantine.

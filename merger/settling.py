@@ -115,6 +115,15 @@ def list_conflicts(
     return registry.read_snapshot(read)
 
 
+def count_conflicts(registry: CentralRegistry, selection: Selection) -> int:
+    """Return how many conflicts there are."""
+    wanted = asdict(selection)
+    ((number,),) = registry.read_snapshot(
+        lambda cursor: cursor.execute(statements.COUNT_CONFLICTS, wanted).fetchall()
+    )
+    return int(number)
+
+
 def read_conflict(
     registry: CentralRegistry, name: str
 ) -> tuple[RecordedConflict, dict[str, dict[str, str]]]:

@@ -2,12 +2,12 @@
 """All SQL of sifting a batch: what meets rows of other attempts is found, and left out."""
 
 # Stage all that a foreign key or a unique key could be about; the rest can be taken out again.
-STAGE = """
-CREATE TEMPORARY TABLE staged_quantum (LIKE quantum) ON COMMIT DROP;
+STAGE_QUANTA = "CREATE TEMPORARY TABLE staged_quantum (LIKE quantum) ON COMMIT DROP"
+STAGE = f"""
+{STAGE_QUANTA};
 CREATE TEMPORARY TABLE staged_attempt (LIKE attempt) ON COMMIT DROP;
 CREATE TEMPORARY TABLE sifted_quantum (quantum_id uuid PRIMARY KEY, other_run text) ON COMMIT DROP
 """
-STAGE_QUANTA = "CREATE TEMPORARY TABLE staged_quantum (LIKE quantum) ON COMMIT DROP"
 
 # Let the planner know that the stages are small, and the tables may not be.
 ANALYZE = "ANALYZE staged_quantum, staged_attempt, staged_dataset, staged_record, staged_dimension"
@@ -88,9 +88,6 @@ INSERT_RECORDS = "INSERT INTO datastore_record SELECT * FROM staged_record"
 COUNT_SUPERSEDED = """
 SELECT count(*) FROM attempt WHERE attempt_id = ANY(%s::uuid[]) AND superseded
 """
-
-# How many of the staged datasets are in the table, as an attempt of this batch brought them?
-COUNT_INSERTED = "SELECT count(*) FROM staged_dataset JOIN dataset USING (dataset_id, attempt_id)"
 
 # How many were there before any merge, with the same content?
 COUNT_SKIPPED = """

@@ -44,6 +44,10 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 # Begin a transaction that sees one state of the registry in all its statements.
 BEGIN_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
+# Which transaction is this, if it has written? And what became of it?
+READ_TRANSACTION_ID = "SELECT pg_current_xact_id_if_assigned()::text"
+READ_TRANSACTION_STATUS = "SELECT pg_xact_status(%s::text::xid8)"
+
 # Has Alembic ever been here?
 HAS_VERSION = "SELECT to_regclass('alembic_version') IS NOT NULL"
 

@@ -8,11 +8,8 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
 from merger.central_registry import CentralRegistry
-from merger.conflict_records import Refusal
-from merger.delta_checks import BadDelta
-from merger.insertion import Insertion
+from merger.insertion import Inserted, Insertion
 from merger.leases import Claim, Leases
-from merger.merge_counts import MergeCounts
 from merger.prepared import DeltaReader
 from merger.prepared_batch import PreparedBatch
 from merger.progress import Progress
@@ -24,13 +21,19 @@ _LONGEST_PAUSE_S = 2.0
 
 
 @dataclass(slots=True)
-class Written:
-    """What came of the deltas that one connection took."""
+class Written(Inserted):
+    """What came of the deltas that one connection took.
 
-    counts: MergeCounts = field(default_factory=MergeCounts)
-    bad: list[BadDelta] = field(default_factory=list)
-    refused: list[Refusal] = field(default_factory=list)
+    Attributes
+    ----------
+    newer
+        Keys of deltas that a newer release wrote.
+    n_gone
+        Deltas that somebody removed before they could be read.
+    """
+
     newer: list[str] = field(default_factory=list)
+    n_gone: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class Writer:
         written.bad += batch.bad + inserted.bad
         written.refused += inserted.refused
         written.newer += batch.newer
+        written.n_gone += len(claim.keys) - batch.n_keys
         with shared.lock:
             shared.progress.advance(batch.n_keys, inserted.counts.n_rows)
 
