@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
-from merger.archive_index import Rows, pack_rows
+from merger.archive_index import Flags, Rows, pack_rows
 from merger.archive_schema import (
     ARCHIVE_FORMAT,
     FORMAT_FIELD,
@@ -17,6 +18,7 @@ from merger.archive_schema import (
     SCHEMA,
     row_digest,
 )
+from merger.delta_listing import printable
 from registry import names
 from registry.errors import QuantumExecError
 from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
@@ -161,7 +163,21 @@ class ArchiveFile:
                 raise self._bad(f"expected deltas of RUN {self._run!r} only, found {key!r}")
             quanta.append(named[0])
             attempts.append(named[1])
-        return pack_rows(quanta, attempts, sizes, number)
+        return pack_rows(quanta, attempts, sizes, number, self._are_decoded(number))
+
+    def _are_decoded(self, number: int) -> Flags | bool:
+        """Tell of each delta of a row group whether the archiver understood it."""
+        assert self._parquet is not None
+        place = self._parquet.schema_arrow.get_field_index("attempt_id")
+        if place < 0:
+            return True
+        group = self._parquet.metadata.row_group(number)
+        for column in map(group.column, range(group.num_columns)):
+            told = column.statistics if column.path_in_schema == "attempt_id" else None
+            if told is not None and told.has_null_count and told.null_count == 0:
+                return True
+        table = self._parquet.read_row_group(number, columns=["attempt_id"], use_threads=False)
+        return np.asarray(table.column(0).is_valid())
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -181,7 +197,9 @@ class ArchiveFile:
     def _bad(self, what: str, *, is_newer: bool = False) -> BadArchiveError:
         advice = "" if is_newer else "; run registry-merge archive, and remove it if it stays so"
         return BadArchiveError(
-            BadArchive(self._key, f"archive {self._key!r}: {what}{advice}", is_newer)
+            BadArchive(
+                printable(self._key), f"archive {self._key!r}: {what}{advice}", is_newer=is_newer
+            )
         )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where each archived delta of a RUN is: packed, 52 bytes for each."""
+"""Where each archived delta of a RUN is: packed, 53 bytes for each."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -7,34 +7,46 @@ from typing import Any
 
 import numpy as np
 
-from merger.delta_listing import pack_ids, unpack_ids
+from merger.packed_ids import PackedIds, pack_ids, unpack_ids
 from transfer_plugins.object_store import StoredObject
 
 _ROW = np.dtype(
     [
         *(("attempt", "S16"), ("quantum", "S16")),
-        *(("archive", "i4"), ("group", "i4"), ("row", "i4"), ("size", "i8")),
+        *(("archive", "i4"), ("group", "i4"), ("row", "i4"), ("size", "i8"), ("decoded", "?")),
     ]
 )
 _AT_ONCE = 10_000
 
 Rows = np.ndarray[Any, np.dtype[np.void]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A row of an archive: its key, number of the row group, number of the row in that."""
+    """A row of an archive: its key, number of the row group, number of the row in that.
+
+    ``is_decoded`` tells whether the archiver understood the delta; if not, it may be damaged.
+    """
 
     archive: str
     group: int
     row: int
+    is_decoded: bool
 
 
-def pack_rows(quanta: list[str], attempts: list[str], sizes: Sequence[int], group: int) -> Rows:
+def pack_rows(
+    quanta: list[str],
+    attempts: list[str],
+    sizes: Sequence[int],
+    group: int,
+    are_decoded: Flags | bool = True,
+) -> Rows:
     """Return the index of one row group; the archive is not known yet."""
     rows = np.zeros(len(attempts), _ROW)
     rows["quantum"], rows["attempt"] = pack_ids(quanta), pack_ids(attempts)
     rows["size"], rows["group"], rows["row"] = sizes, group, np.arange(len(attempts))
+    rows["decoded"] = are_decoded
     return rows
 
 
@@ -69,17 +81,28 @@ class ArchiveIndex:
         return ArchiveIndex(kept, rows)
 
     def find(self, quantum_id: str, attempt_id: str) -> list[Place]:
-        """Return where the delta of an attempt is archived, the archives in their order."""
+        """Return where the delta of an attempt is archived, where it was understood first."""
         if not len(self.rows):
             return []
         quantum, attempt = pack_ids([quantum_id]), pack_ids([attempt_id])
         first = int(np.searchsorted(self.rows["attempt"], attempt)[0])
         last = int(np.searchsorted(self.rows["attempt"], attempt, "right")[0])
-        return [
-            Place(self.archives[row["archive"]], int(row["group"]), int(row["row"]))
+        places = [
+            Place(
+                self.archives[row["archive"]],
+                int(row["group"]),
+                int(row["row"]),
+                bool(row["decoded"]),
+            )
             for row in self.rows[first:last]
             if row["quantum"] == quantum[0]
         ]
+        return sorted(places, key=lambda place: not place.is_decoded)
+
+    def undecoded(self) -> PackedIds:
+        """Return the attempts whose deltas no archiver understood."""
+        is_decoded = self.rows["decoded"]
+        return np.setdiff1d(self.rows["attempt"][~is_decoded], self.rows["attempt"][is_decoded])
 
     def objects(self, above: str, prefix: str) -> Iterator[StoredObject]:
         """Give the archived deltas below a prefix as a listing has them: by key, each once.

@@ -93,6 +93,11 @@ def archive_table(contents: Contents) -> tuple[pa.Table, int]:
     return table, sum(not found for *_, found in rows)
 
 
+def is_understood(key: str, content: bytes) -> bool:
+    """Tell whether a delta can be decoded, so that its columns are not null."""
+    return bool(_decoded(key, content))
+
+
 def _table(rows: Iterable[tuple[str, bytes, dict[str, Any]]]) -> pa.Table:
     return pa.Table.from_pylist(
         [

@@ -17,6 +17,7 @@ from transfer_plugins.object_store import (
     ObjectNotFoundError,
     ObjectStore,
     StoredObject,
+    TransferRefusedError,
     UnfinishedUpload,
 )
 
@@ -38,7 +39,8 @@ class ArchivedDeltaStore(ObjectStore):
     """A datastore in which each archived delta of a RUN can be listed and read under its key.
 
     Deltas are served from the archive, which takes few requests, and as objects where the archive
-    is damaged or has them not. All else is that of the datastore itself.
+    is damaged, has them not, or has them as nobody could read them: somebody may have repaired the
+    object since. All else is that of the datastore itself.
     """
 
     def __init__(self, inner: ObjectStore, run: str) -> None:
@@ -117,28 +119,29 @@ class ArchivedDeltaStore(ObjectStore):
             yield next(same)
 
     def list_keys(self, prefix: str) -> Iterator[str]:
-        """Give the keys alone, the fast way if nothing is archived."""
-        if prefix.startswith(self._prefix) and len(self.refresh()):
-            return super().list_keys(prefix)
-        return self.inner.list_keys(prefix)
+        """Give the keys alone, those of deltas that are objects and archived twice."""
+        archived = self.refresh() if prefix.startswith(self._prefix) else ArchiveIndex()
+        below = (stored.key for stored in archived.objects(self._prefix, prefix))
+        return itertools.chain(self.inner.list_keys(prefix), below)
 
     def get(self, key: str) -> bytes:
         """Return an object whole, a delta from its archive if it has one."""
         named = names.parse_delta_key(key) if key.startswith(self._prefix) else None
         if named is None:
             return self.inner.get(key)
-        content, is_good = self._archived(key, named)
+        decoded = [place for place in self._places(named) if place.is_decoded]
+        content, is_good = self._archived(key, decoded)
         if content is not None and is_good:
             return content
         try:
             return self.inner.get(key)
-        except ObjectNotFoundError:
+        except (ObjectNotFoundError, TransferRefusedError):
             if not self._places(named):
                 self.refresh()
-            if not self._places(named):
+            places = self._places(named)
+            if not places:
                 raise
-            if content is None:
-                content, _ = self._archived(key, named)
+            content, _ = self._archived(key, places)
             # Of a delta that is damaged in the archive and nowhere else, the merger has to tell.
             return content or b""
 
@@ -147,10 +150,10 @@ class ArchivedDeltaStore(ObjectStore):
             index = self.refresh() if self._index is None else self._index
             return index.find(*named)
 
-    def _archived(self, key: str, named: tuple[str, str]) -> tuple[bytes | None, bool]:
+    def _archived(self, key: str, places: list[Place]) -> tuple[bytes | None, bool]:
         """Return the archived bytes of a delta, and whether they are what was archived."""
         found: bytes | None = None
-        for place in self._places(named):
+        for place in places:
             content, is_good = self._group(place).row(place.row, key)
             if is_good:
                 return content, True

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The program ``registry-merge``: its commands are in `merger.commands`."""
 
+import io
+import sys
+
 import typer
 
 from merger.commands import (
@@ -17,6 +20,8 @@ from merger.commands import (
     sweep_command,
     verify_command,
 )
+from merger.exit_codes import ExitCode
+from registry.hidden_words import has_secret
 
 app = typer.Typer(
     help="Merge deltas of quantum-exec into the central registry (PostgreSQL).",
@@ -37,7 +42,24 @@ for _module in (
 
 def main() -> None:
     """Entry point of the console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may be no UTF-8, and a terminal may know fewer characters.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    _refuse_secrets(sys.argv[1:])
     app()
+
+
+def _refuse_secrets(words: list[str]) -> None:
+    """End before anything repeats a word with a secret, as messages about wrong words do."""
+    for number, word in enumerate(words, 1):
+        if has_secret(word):
+            print(
+                f"registry-merge: argument {number} holds a password or key: expected none, "
+                "because every user of this machine can read it; put that of the database in "
+                "~/.pgpass, a libpq service file, PGPASSWORD, or a private file given by --config",
+                file=sys.stderr,
+            )
+            sys.exit(ExitCode.USAGE)
 
 
 if __name__ == "__main__":

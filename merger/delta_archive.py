@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from merger.archive_schema import MAX_DELTA_BYTES, SCHEMA, archive_table
+import numpy as np
+
+from merger.archive_schema import MAX_DELTA_BYTES, SCHEMA, archive_table, is_understood
 from merger.archived_deltas import ArchivedDeltaStore
 from merger.delta_listing import DeltaListing, list_deltas
 from merger.exit_codes import ExitCode
+from merger.packed_ids import PackedIds, pack_ids
 from merger.progress import Progress
 from merger.settings import DEFAULT_ROWS_PER_FILE
 from merger.whole_deltas import fetch
@@ -67,12 +70,16 @@ class ArchiveReport:
     """Messages about archives that do not count."""
     strangers: list[str] = field(default_factory=list)
     """Keys among the deltas that are not those of a delta; left alone."""
+    unread: list[str] = field(default_factory=list)
+    """Messages about deltas that the store did not let be read; the next archiving takes them."""
     wall_s: float = 0.0
 
     @property
     def exit_code(self) -> ExitCode:
-        """0, or 13 if archives are damaged."""
-        return ExitCode.DIFFERENCES if self.damaged else ExitCode.OK
+        """0, or 13 if archives are damaged, or 5 if deltas could not be read."""
+        if self.damaged:
+            return ExitCode.DIFFERENCES
+        return ExitCode.NOT_PERMITTED if self.unread else ExitCode.OK
 
 
 def archive_run(
@@ -99,7 +106,9 @@ def archive_run(
     names.check_run(run)
     listing = list_deltas(store, run)
     archives = ArchivedDeltaStore(store, run)
-    missing = listing.without(archives.whole_archives().rows["attempt"])
+    archived = archives.whole_archives()
+    repaired = _repaired(store, listing.only(archived.undecoded()), threads)
+    missing = listing.without(np.setdiff1d(archived.rows["attempt"], repaired))
     damaged = [bad.message for bad in archives.bad_archives()]
     n_before = len(listing) - len(missing)
     report = ArchiveReport(run, len(listing), n_before, len(missing), damaged=damaged)
@@ -116,6 +125,16 @@ def archive_run(
     return report
 
 
+def _repaired(store: ObjectStore, undecoded: DeltaListing, threads: int | None) -> PackedIds:
+    """Return the attempts whose deltas no archiver understood, and which can be read by now."""
+    found = (
+        _attempt_of(key)
+        for key, content in fetch(store, _keys_of(undecoded), threads)
+        if isinstance(content, bytes) and is_understood(key, content)
+    )
+    return pack_ids(list(found))
+
+
 def _write_all(
     store: ObjectStore,
     missing: DeltaListing,
@@ -126,27 +145,30 @@ def _write_all(
 ) -> None:
     reading = for_bulk_reading(store)
     for start in range(0, len(missing), rows_per_file):
-        stop = min(start + rows_per_file, len(missing))
-        keys = itertools.chain.from_iterable(
-            missing.keys(first, min(first + _GROUP_ROWS, stop))
-            for first in range(start, stop, _GROUP_ROWS)
-        )
+        keys = itertools.islice(_keys_of(missing, start), rows_per_file)
         with tempfile.TemporaryDirectory(prefix="registry-merge-") as directory:
             path = Path(directory) / "archive.parquet"
-            contents = _fetched(reading, keys, threads)
+            contents = _fetched(reading, keys, threads, report)
             keys_of_file = _write(path, _grouped(contents, report), report, progress)
             if keys_of_file.n_keys:
                 report.written.append(_upload(store, report.run, path, keys_of_file))
                 report.n_archived += keys_of_file.n_keys
 
 
-def _fetched(store: ObjectStore, keys: Iterable[str], threads: int | None) -> Iterator[Content]:
-    """Give the bytes of deltas; one that is gone is left out."""
+def _keys_of(listing: DeltaListing, start: int = 0) -> Iterator[str]:
+    for first in range(start, len(listing), _GROUP_ROWS):
+        yield from listing.keys(first, first + _GROUP_ROWS)
+
+
+def _fetched(
+    store: ObjectStore, keys: Iterable[str], threads: int | None, report: ArchiveReport
+) -> Iterator[Content]:
+    """Give the bytes of deltas; one that is gone or refused is left out."""
     for key, content in fetch(store, keys, threads):
         if isinstance(content, bytes):
             yield key, content
         elif not isinstance(content, ObjectNotFoundError):
-            raise content
+            report.unread.append(str(content))
 
 
 def _grouped(contents: Iterator[Content], report: ArchiveReport) -> Iterator[list[Content]]:

@@ -12,7 +12,11 @@ from merger.packed_ids import PackedIds, pack_ids, unpack_ids
 from registry import names
 from registry.delta import read_delta
 from registry.errors import FormatError
-from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
+from transfer_plugins.object_store import (
+    ObjectNotFoundError,
+    ObjectStore,
+    TransferRefusedError,
+)
 
 __all__ = ["DeltaListing", "PackedIds", "list_deltas", "pack_ids", "unpack_ids"]
 
@@ -83,13 +87,24 @@ def list_deltas(store: ObjectStore, run: str) -> DeltaListing:
             strangers += [key for key, is_one in zip(keys, is_delta, strict=True) if not is_one]
             parts.append(_pack_keys(list(itertools.compress(keys, is_delta)), prefix))
     pairs = np.concatenate(parts)
-    order = np.lexsort((pairs["quantum"], pairs["attempt"]))
-    listed = DeltaListing(run, pairs["attempt"][order], pairs["quantum"][order])
+    pairs = pairs[np.lexsort((pairs["quantum"], pairs["attempt"]))]
+    # A key may be listed twice.
+    is_same = (pairs["attempt"][1:] == pairs["attempt"][:-1]) & (
+        pairs["quantum"][1:] == pairs["quantum"][:-1]
+    )
+    pairs = np.delete(pairs, np.flatnonzero(is_same) + 1)
+    listed = DeltaListing(run, pairs["attempt"].copy(), pairs["quantum"].copy())
     copies = _copies(store, listed)
     is_copy = np.zeros(len(listed), bool)
     is_copy[copies] = True
     strangers += [listed.keys(place, place + 1)[0] for place in copies]
-    return DeltaListing(run, listed.attempts[~is_copy], listed.quanta[~is_copy], sorted(strangers))
+    strangers = sorted(set(map(printable, strangers)))
+    return DeltaListing(run, listed.attempts[~is_copy], listed.quanta[~is_copy], strangers)
+
+
+def printable(key: str) -> str:
+    """Return a key that can be shown and stored; bytes of a file's name may be no UTF-8."""
+    return key.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _copies(store: ObjectStore, listed: DeltaListing) -> list[int]:
@@ -113,7 +128,7 @@ def _is_own_key(store: ObjectStore, listed: DeltaListing, place: int) -> bool:
     (key,) = listed.keys(place, place + 1)
     try:
         read_delta(store.get(key), key)
-    except (FormatError, ObjectNotFoundError):
+    except (FormatError, ObjectNotFoundError, TransferRefusedError):
         return False
     return True
 

@@ -7,14 +7,16 @@ are inserted; they are not told.
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
 
+from merger.archive_file import BadArchive
 from merger.archived_deltas import with_archives
 from merger.central_registry import CentralRegistry
-from merger.delta_checks import BadDelta
+from merger.delta_checks import BadDelta, Reason
 from merger.delta_listing import DeltaListing, list_deltas
 from merger.delta_reading import read_batches
 from merger.exit_codes import ExitCode, lowest
@@ -82,11 +84,12 @@ def rehearse(
         If the RUN has no graph record, or the datastore or the registry cannot be read; a
         registry without tables, or with those of another release, is told in the outcome.
     """
-    progress, store = progress or Progress(), with_archives(store, run)
+    progress = progress or Progress()
+    store = with_archives(store, run)
     predictions = read_predictions(store, run)
     listing = list_deltas(store, run)
     found = DryRun(run, n_listed=len(listing) + len(listing.strangers))
-    left = _unmerged(registry, listing, found, remerge=remerge)
+    left = _unmerged(registry, listing, found, store.bad_archives(), remerge=remerge)
     progress.start(len(left))
     keys = (
         key for at in range(0, len(left), _BATCH_SIZE) for key in left.keys(at, at + _BATCH_SIZE)
@@ -101,7 +104,12 @@ def rehearse(
 
 
 def _unmerged(
-    registry: CentralRegistry, listing: DeltaListing, found: DryRun, *, remerge: bool
+    registry: CentralRegistry,
+    listing: DeltaListing,
+    found: DryRun,
+    archives: Sequence[BadArchive],
+    *,
+    remerge: bool,
 ) -> DeltaListing:
     """Ask the registry what is left, if it has tables that can be asked."""
     dropped: set[str] = set()
@@ -114,6 +122,12 @@ def _unmerged(
     found.n_merged_before = len(listing) - len(left)
     found.n_dropped = len(dropped)
     found.bad += [stranger(key) for key in listing.strangers if key not in dropped]
+    found.newer += [bad.key for bad in archives if bad.is_newer]
+    found.bad += [
+        BadDelta(bad.key, Reason.BAD_ARCHIVE, bad.message)
+        for bad in archives
+        if not bad.is_newer and bad.key not in dropped
+    ]
     return left.without(attempts_of(listing.run, dropped))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from merger import sweep_statements as statements
 from merger.bucket_comparison import run_of_control_object
 from merger.central_registry import CentralRegistry
-from merger.delta_listing import DeltaListing
+from merger.delta_listing import DeltaListing, printable
 from merger.exit_codes import ExitCode
 from merger.left_objects import KnownAttempts, reason_of
 from merger.listed_objects import ListedObject, ListedObjects, short_attempt_in
@@ -23,6 +23,7 @@ from registry import names
 from registry.errors import InvalidNameError, QuantumExecError
 from transfer_plugins.object_store import (
     NotDeleted,
+    ObjectNotFoundError,
     ObjectStore,
     StoredObject,
     TransferError,
@@ -226,7 +227,7 @@ class Sweep:
                 if self._store.is_local:
                     left = StoredObject(upload.key, upload.size_bytes, upload.began_s)
                     self._objects.add(left, is_upload=True)
-        except TransferRefusedError as error:
+        except (TransferRefusedError, ObjectNotFoundError) as error:
             self.report.not_listed = str(error)
 
     def _find_left(self) -> None:
@@ -334,5 +335,11 @@ class Sweep:
         age_s = 0.0 if found.modified_s is None else self.age_s(found.modified_s)
         is_deleted = bool(self._is_deleted[found.number])
         return SweptObject(
-            found.key, found.size_bytes, age_s, attempt_id, quantum_id, reason, is_deleted
+            printable(found.key),
+            found.size_bytes,
+            age_s,
+            attempt_id,
+            quantum_id,
+            reason,
+            is_deleted,
         )

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry.errors import QuantumExecError
+from registry.hidden_words import has_secret
 from registry.names import check_key
 from transfer_plugins.arriving_file import PART, ArrivingFile, is_part
 from transfer_plugins.checksums import checksum_of_file
@@ -137,7 +138,10 @@ class ObjectStore(ABC):
         """Give every object whose key begins with ``prefix``, ordered by key."""
 
     def list_keys(self, prefix: str) -> Iterator[str]:
-        """Give the keys alone, in any order; faster where an object must be asked for more."""
+        """Give the keys alone, in any order; faster where an object must be asked for more.
+
+        A key may come twice, if a listing had to begin again.
+        """
         return (stored.key for stored in self.list_objects(prefix))
 
     @abstractmethod
@@ -377,6 +381,12 @@ def open_store(uri: str, *, endpoint_url: str | None = None) -> ObjectStore:
     InvalidDatastoreError
         If the URI has another form.
     """
+    if endpoint_url is not None and ("@" in endpoint_url or has_secret(endpoint_url)):
+        # It would stand in submit files and argument lists, and no client takes keys from there.
+        raise InvalidDatastoreError(
+            "the address of the S3 service holds credentials: expected https://host[:port]; boto3 "
+            "finds them in the environment, in ~/.aws or in a role of the machine"
+        )
     if found := _S3_ROOT.match(uri):
         from transfer_plugins.s3_object_store import S3ObjectStore
 

@@ -67,17 +67,15 @@ class BulkS3ObjectStore(S3ObjectStore):
 
     def list_keys(self, prefix: str) -> Iterator[str]:
         """Give the keys alone; boto3 takes ten times as long to read the answers."""
-        last = ""
         bulk = self._bulk_store()
         if bulk is not None:
             try:
-                for key in self._list(bulk, prefix):
-                    last = key
-                    yield key
+                yield from self._list(bulk, prefix)
                 return
             except Exception as error:
-                _log.debug("%s/%s: %s; boto3 lists the rest", self.uri, prefix, error)
-        yield from (key for key in super().list_keys(prefix) if key > last)
+                _log.debug("%s/%s: %s; boto3 lists it again", self.uri, prefix, error)
+        # From the beginning: directory buckets list in no order.
+        yield from super().list_keys(prefix)
 
     def _list(self, bulk: "S3Store", prefix: str) -> Iterator[str]:
         import obstore

@@ -4,6 +4,7 @@
 import hashlib
 import io
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from registry.hidden_words import without_secrets
 from registry.names import check_key
 from transfer_plugins.checksums import checksum_of_bytes
 from transfer_plugins.object_store import (
@@ -204,10 +206,12 @@ class S3ObjectStore(ObjectStore):
             for page in pages:
                 for found in page.get("Uploads", []):
                     key, upload_id = found["Key"], found["UploadId"]
-                    size = self._size_of_parts(key, upload_id)
                     began_s = found["Initiated"].timestamp()
-                    key = key.removeprefix(self.prefix)
-                    yield UnfinishedUpload(key, upload_id, size, began_s)
+                    # One that ended meanwhile is none any more.
+                    with suppress(ObjectNotFoundError), self._naming(prefix):
+                        size = self._size_of_parts(key, upload_id)
+                        key = key.removeprefix(self.prefix)
+                        yield UnfinishedUpload(key, upload_id, size, began_s)
 
     def _size_of_parts(self, full_key: str, upload_id: str) -> int:
         pages = self.client.get_paginator("list_parts").paginate(
@@ -254,7 +258,7 @@ class S3ObjectStore(ObjectStore):
             # boto3 wraps the refusal of an upload into an error that has lost what S3 said.
             if isinstance(error.__context__, ClientError):
                 raise _told_by_s3(error.__context__, where) from error
-            raise TransferError(f"{where}: {error}") from error
+            raise TransferError(f"{where}: {without_secrets(str(error))}") from error
 
 
 def _metadata(checksum: str) -> dict[str, str]:
@@ -271,8 +275,10 @@ def _told_by_s3(error: "ClientError", where: str) -> TransferError:
         return ObjectNotFoundError(f"{where}: not found ({code})")
     meta = error.response.get("ResponseMetadata", {})
     status = meta.get("HTTPStatusCode", 500)
-    # RequestTimeout comes with status 400, and means a connection that was too slow.
-    is_passing = status >= 500 or status in (408, 429) or code == "RequestTimeout"
+    # RequestTimeout comes with status 400, and means a connection that was too slow; 501 says that
+    # the service has no such request, and never will.
+    is_passing = (status >= 500 and status != 501) or status in (408, 429)
+    is_passing |= code == "RequestTimeout"
     return (TransferError if is_passing else TransferRefusedError)(
         f"{where}: S3 said {code}: {said.get('Message', '')} (request "
         f"{meta.get('RequestId', 'unknown')}, {meta.get('RetryAttempts', 0) + 1} tries)"
@@ -287,8 +293,10 @@ def _make_client(endpoint_url: str | None) -> "S3Client":
     # At DEBUG it logs whole requests, and with them the token of a session.
     log = logging.getLogger("botocore")
     log.setLevel(max(logging.INFO, log.getEffectiveLevel()))
+    # A site may want more or fewer tries, and says so as to every program that uses AWS's library.
+    tries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"total_max_attempts": _ATTEMPTS}
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        retries={"mode": "standard", **tries},
         max_pool_connections=_KEPT_CONNECTIONS,
         connect_timeout=10,
         read_timeout=60,
@@ -301,7 +309,9 @@ def _make_client(endpoint_url: str | None) -> "S3Client":
         return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
     except ValueError as error:
         raise InvalidDatastoreError(
-            f"expected the address of an S3 service such as https://s3.example.org, found {error}"
+            "expected the address of an S3 service such as https://s3.example.org, found "
+            f"{without_secrets(str(error))}"
         ) from error
     except BotoCoreError as error:
-        raise TransferRefusedError(f"the settings of AWS cannot be used: {error}") from error
+        told = without_secrets(str(error))
+        raise TransferRefusedError(f"the settings of AWS cannot be used: {told}") from error

@@ -15,6 +15,9 @@ from merger.settings import DEFAULT_ROWS_PER_FILE
 if TYPE_CHECKING:
     from merger.delta_archive import ArchiveReport
 
+_SHOWN = 20
+"""Deltas that could not be read; it may be all."""
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
@@ -36,7 +39,8 @@ def archive(
 
     For analysis with DuckDB, pandas or Arrow, and for merges that read a few large objects instead
     of many small ones. May be repeated: it adds the deltas that no archive has. The deltas stay,
-    because workers and reruns look for them. Exit code 13: an archive is damaged.
+    because workers and reruns look for them. Exit code 13: an archive is damaged; 5: deltas could
+    not be read.
     """
     from merger.delta_archive import archive_run
 
@@ -64,7 +68,7 @@ def archive_object(found: "ArchiveReport", dry_run: bool) -> dict[str, object]:
 def show_archive(console: Console, found: "ArchiveReport") -> None:
     """Print what was archived, and what needs a person."""
     table = Table()
-    table.add_column(f"RUN {found.run}")
+    table.add_column(f"RUN {found.run}", overflow="fold")
     table.add_column("number", justify="right")
     table.add_row("deltas in the datastore", str(found.n_deltas))
     table.add_row("archived before", str(found.n_archived_before))
@@ -80,5 +84,9 @@ def show_archive(console: Console, found: "ArchiveReport") -> None:
         console.print(f"wrote {file.key}", markup=False, soft_wrap=True)
     for message in found.damaged:
         console.print(message, markup=False, soft_wrap=True)
+    for message in found.unread[:_SHOWN]:
+        console.print(f"not archived: {message}", markup=False, soft_wrap=True)
+    if len(found.unread) > _SHOWN:
+        console.print(f"… and {len(found.unread) - _SHOWN} more; --json has all")
     for key in found.strangers:
         console.print(f"no delta, left alone: {key}", markup=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from merger.archive_schema import FORMAT_FIELD, SCHEMA, archive_table
 from merger.archived_deltas import with_archives
 from merger.central_registry import CentralRegistry
 from merger.delta_archive import archive_run
+from merger.dry_run import rehearse
 from merger.exit_codes import ExitCode
 from merger.merge import merge_run
 from registry import names
@@ -26,6 +27,7 @@ from transfer_plugins.object_store import (
     DirectoryObjectStore,
     ObjectStore,
     TransferError,
+    TransferRefusedError,
     open_store,
 )
 
@@ -221,6 +223,19 @@ def test_merge_tells_of_a_damaged_archive(merged_site: MergeSite, other_database
     assert dumps.dump(other_database) == site.dump()
 
 
+@pytest.mark.parametrize("code", [ExitCode.QUARANTINED, ExitCode.NEWER_FORMAT])
+def test_dry_run_tells_of_it_too(merged_site: MergeSite, code: ExitCode) -> None:
+    site = merged_site
+    if code is ExitCode.NEWER_FORMAT:
+        shutil.rmtree(site.store.path(names.archive_prefix(RUN).rstrip("/")))
+        archive_run(site.store, RUN)
+        future(the_archive(site.store))
+    found = rehearse(site.registry, site.store, RUN)
+    told = [bad.key for bad in found.bad] + found.newer
+    assert (found.exit_code, found.statuses.total()) == (code, 2)
+    assert told == [stored.key for stored in site.store.list_objects(names.archive_prefix(RUN))]
+
+
 def test_delta_that_is_damaged_in_the_archive_only_is_quarantined(site: MergeSite) -> None:
     site.put(site.delta(0, 1), site.delta(1, 2))
     archive_run(site.store, RUN)
@@ -235,6 +250,54 @@ def test_delta_that_is_damaged_in_the_archive_only_is_quarantined(site: MergeSit
     assert (report.counts.n_deltas, report.exit_code) == (1, ExitCode.QUARANTINED)
     assert [bad.reason for bad in report.quarantined] == ["truncated"]
     assert attempt(2) in report.quarantined[0].key
+
+
+def test_object_that_was_repaired_counts(site: MergeSite, other_database: str) -> None:
+    """A damaged delta in an archive hides no object that can be read."""
+    (bad, _) = site.put(site.delta(0, 1), site.delta(1, 2))
+    good = site.store.get(bad)
+    site.store.put(bad, good[:-20])
+    report = archive_run(site.store, RUN)
+    assert (report.n_archived, report.n_undecoded) == (2, 1)
+    assert site.merge().exit_code == ExitCode.QUARANTINED
+    assert archive_run(site.store, RUN).n_to_archive == 0
+    site.store.put(bad, good)
+    report = archive_run(site.store, RUN)
+    assert (report.n_archived_before, report.n_archived, report.n_undecoded) == (1, 1, 0)
+    shutil.rmtree(site.store.path(names.delta_prefix(RUN).rstrip("/")))
+    assert with_archives(site.store, RUN).get(bad) == good
+    site.store.put(bad, b"junk")
+    assert archive_run(site.store, RUN).n_to_archive == 0
+    assert (site.merge().exit_code, site.differences()) == (ExitCode.OK, [])
+
+
+def test_repaired_object_is_merged_before_it_is_archived_again(site: MergeSite) -> None:
+    (bad,) = site.put(site.delta(0, 1))
+    good = site.store.get(bad)
+    site.store.put(bad, good[:-20])
+    archive_run(site.store, RUN)
+    site.merge()
+    site.store.put(bad, good)
+    assert (site.merge().exit_code, site.differences()) == (ExitCode.OK, [])
+    assert site.rows("SELECT count(*) FROM quarantine") == [(0,)]
+
+
+def test_refused_delta_does_not_keep_the_others_out(site: MergeSite) -> None:
+    (first, _) = site.put(site.delta(0, 1), site.delta(1, 2))
+    get = site.store.get
+
+    def refuse(key: str) -> bytes:
+        if key == first:
+            raise TransferRefusedError(f"{key}: S3 said AccessDenied")
+        return get(key)
+
+    site.store.get = refuse  # type: ignore[method-assign]
+    report = archive_run(site.store, RUN)
+    assert (report.n_archived, report.exit_code) == (1, ExitCode.NOT_PERMITTED)
+    assert report.unread == [f"{first}: S3 said AccessDenied"]
+    site.store.get = get  # type: ignore[method-assign]
+    report = archive_run(site.store, RUN)
+    assert (report.n_archived, report.exit_code) == (1, ExitCode.OK)
 
 
 def test_trouble_with_the_datastore_is_no_damage(datastore: str) -> None:

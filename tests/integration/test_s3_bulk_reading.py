@@ -2,11 +2,14 @@
 """Reading many objects fast: the same bytes and the same errors as one by one."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from merger.delta_listing import list_deltas
 from registry.errors import InvalidNameError
+from tests import factories
 from transfer_plugins.object_store import (
     DirectoryObjectStore,
     ObjectNotFoundError,
@@ -36,6 +39,27 @@ def test_same_bytes(store: ObjectStore) -> None:
     for prefix in {"", "a/", *(key.rpartition("/")[0] + "/" for key in KEYS if "/" in key)}:
         assert list(bulk.list_keys(prefix)) == list(store.list_keys(prefix))
     assert bulk.n_failures <= 2
+
+
+def test_listing_that_breaks_off_loses_and_repeats_no_delta(
+    datastore: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order is in which the service lists: directory buckets have none."""
+    graph = factories.make_graph(6)
+    store = open_store(datastore)
+    keys = [
+        factories.put_delta(store, factories.make_delta(graph, number, number))
+        for number in range(6)
+    ]
+    bulk = for_bulk_reading(store)
+    assert isinstance(bulk, BulkS3ObjectStore)
+
+    def break_off(client: object, prefix: str) -> Iterator[str]:
+        yield from [max(keys), keys[3]]
+        raise OSError("the connection broke")
+
+    monkeypatch.setattr(bulk, "_list", break_off)
+    assert list_deltas(bulk, graph.run).keys() == keys
 
 
 def message(store: ObjectStore, key: str) -> str:

@@ -15,7 +15,7 @@ from merger.sweep import Sweep, SweepReport
 from tests import factories
 from tests.s3_proxy import Fault, S3Proxy
 from transfer_plugins import s3_object_store
-from transfer_plugins.object_store import TransferRefusedError, open_store
+from transfer_plugins.object_store import open_store
 from transfer_plugins.s3_object_store import S3ObjectStore
 
 GRAPH = factories.make_graph(2)
@@ -27,6 +27,8 @@ class OtherClock(S3Proxy):
     """An S3 server with another idea of the time in its Date header."""
 
     ahead = timedelta()
+    of_uploads: Fault | None = None
+    """What is answered to whoever lists unfinished uploads."""
 
     def forward(
         self, method: str, path: str, headers: dict[str, str], body: bytes
@@ -36,6 +38,10 @@ class OtherClock(S3Proxy):
         date = parsedate_to_datetime(response.headers["Date"]) + self.ahead
         del response.headers["Date"]
         response.headers["Date"] = format_datetime(date, usegmt=True)
+        if self.of_uploads is not None and "uploads" in path.partition("?")[2]:
+            response.status = self.of_uploads.status
+            content = f"<Error><Code>{self.of_uploads.code}</Code></Error>".encode()
+            del response.headers["Content-Length"]
         return response, content
 
 
@@ -148,15 +154,38 @@ def test_unfinished_uploads_are_aborted(registry: CentralRegistry, store: S3Obje
     assert [upload.key for upload in store.list_unfinished("")] == ["u/other/large"]
 
 
-def test_unfinished_uploads_that_may_not_be_listed(
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=403, code="AccessDenied"),
+        Fault(status=405, code="MethodNotAllowed"),
+        Fault(status=501, code="NotImplemented"),
+        Fault(status=404, code="NoSuchKey"),
+    ],
+)
+def test_service_that_does_not_list_unfinished_uploads(
+    registry: CentralRegistry, store: S3ObjectStore, proxy: OtherClock, fault: Fault
+) -> None:
+    """A listing of them is a right of its own, and some services know none."""
+    proxy.of_uploads = fault
+    report = swept(registry, store, delete=True)
+    assert report.not_listed is not None
+    assert fault.code in report.not_listed
+    assert (report.n_deleted, report.exit_code) == (2, ExitCode.OK)
+
+
+def test_upload_that_ends_while_they_are_listed(
     registry: CentralRegistry, store: S3ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A listing of them is a right of its own."""
+    for name in ("ends", "stays"):
+        key = f"{store.prefix}{RUN}/image/{name}"
+        store.client.create_multipart_upload(Bucket=store.bucket, Key=key)
+    size_of_parts = store._size_of_parts
 
-    def refuse(prefix: str) -> Iterator[None]:
-        raise TransferRefusedError("S3 said AccessDenied")
+    def end_first(key: str, upload_id: str) -> int:
+        if key.endswith("ends"):
+            store.client.abort_multipart_upload(Bucket=store.bucket, Key=key, UploadId=upload_id)
+        return size_of_parts(key, upload_id)
 
-    monkeypatch.setattr(store, "list_unfinished", refuse)
-    report = swept(registry, store, delete=True)
-    assert report.not_listed == "S3 said AccessDenied"
-    assert report.n_deleted == 2
+    monkeypatch.setattr(store, "_size_of_parts", end_first)
+    assert [upload.key for upload in swept(registry, store).unfinished] == [f"{RUN}/image/stays"]
