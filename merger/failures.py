@@ -11,6 +11,7 @@ from merger.exit_codes import ExitCode
 from merger.schema import SchemaVersionError
 from merger.settings_error import SettingsError
 from registry.errors import InvalidNameError
+from registry.hidden_words import without_secrets
 from transfer_plugins.object_store import (
     BucketNotFoundError,
     ChecksumMismatchError,
@@ -78,7 +79,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
 def message_of(error: BaseException) -> str:
     """Return one line: what happened, and what to do."""
     told = _told_by_postgres(error)
-    text = " ".join(str(error).split())
+    text = without_secrets(" ".join(str(error).split()))
     if isinstance(error, psycopg.Error):
         state = f" ({error.sqlstate})" if error.sqlstate else ""
         text = f"central registry: {text}{state}"

@@ -18,6 +18,7 @@ module               subject
 `typed_json`         decoding of JSON into these dataclasses, with the place of an error
 `tables`             the SQLAlchemy tables, for SQLite and PostgreSQL alike
 `errors`             the base of all our errors
+`hidden_words`       secrets in texts, told by their form and left out of messages
 `version`            the release
 ===================  ==========================================================================
 

@@ -120,3 +120,17 @@ def test_messages_of_failures(tmp_path: Path, s3_endpoint: str) -> None:
     for datastore in ("s3://not-there/x", uri):
         done = call(tmp_path, *words, "--datastore", datastore, **SECRETS)
         check_messages(done, ExitCode.USAGE if datastore == uri else 38)
+
+
+def test_addresses_of_services(tmp_path: Path) -> None:
+    """boto3 quotes the address of a service that it cannot reach."""
+    words = ["archive", "s3://bucket/x", "u/x", "--json"]
+    address = "http://key:secret-of-aws@127.0.0.1:1"
+    ours = SECRETS | {"AWS_ACCESS_KEY_ID": "key", "AWS_MAX_ATTEMPTS": "1"}
+    for found in (
+        {"AWS_ENDPOINT_URL": address},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "HTTP_PROXY": address},
+    ):
+        done = call(tmp_path, *words, module="merger.cli", **ours | found)
+        check_messages(done, 3)
+        assert "127.0.0.1:1" in done.stderr

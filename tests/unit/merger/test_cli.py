@@ -2,13 +2,14 @@
 """The command line: help, and no secret in arguments."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from merger.cli import app
+from merger.cli import app, main
 from merger.exit_codes import ExitCode
 
 _PLACE = ["file:///nowhere", "u/run"]
@@ -74,6 +75,35 @@ def test_secret_is_refused_and_not_repeated(command: str, address: str, by_optio
     ended = runner.invoke(app, words, env=environment)
     assert ended.exit_code == ExitCode.USAGE
     assert ended.stderr.startswith("registry-merge: ")
+    assert "hidden-word" not in ended.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("option", [[], ["--endpoint-url"], ["--config"], ["--batch-size"]])
+def test_no_word_with_a_secret_is_repeated(
+    command: str,
+    option: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Wherever it stands: a message about a wrong word would show it."""
+    words = [*command.split(), *COMMANDS[command], *option, "http://key:hidden-word@host:1/x"]
+    monkeypatch.setattr("sys.argv", ["registry-merge", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (ExitCode.USAGE, "")
+    assert told.err.startswith(f"registry-merge: argument {len(words)} holds a password or key: ")
+    assert "hidden-word" not in told.err
+
+
+@pytest.mark.parametrize("key", ["endpoint_url", "datastore"])
+def test_addresses_with_a_secret_in_the_file(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    lines = {"datastore": "s3://b/x", "endpoint_url": "http://h", key: "s3://a:hidden-word@b/x"}
+    path.write_text("".join(f"{name}: {value}\n" for name, value in lines.items()))
+    ended = runner.invoke(app, ["archive", "u/run", "--config", str(path), "--json"])
+    assert ended.exit_code == ExitCode.USAGE, ended.output
     assert "hidden-word" not in ended.output
 
 
