@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from merger.commands.ingest_commands import OnConflict
-from merger.commands.options import Config, Database, DryRun, Json
-from merger.commands.session import open_registry, progress_bar, reported
+from merger.commands.options import Config, Database, DryRun, Json, OnConflict
+from merger.commands.session import open_registry, policies_of, progress_bar, reported
+from merger.settings import read_config
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,16 +43,17 @@ def import_(
     The file is only read, everything in it is checked first, and a bad row is named with table,
     rowid and column. Attempts that the file's ledger has are merged like deltas; all other datasets
     are entered as existing ones. May be repeated: what is there is skipped. Each table is counted
-    in file and registry. Exit code 10: conflicts were recorded; 15: policy fail left rows out.
+    in file and registry. Exit code 10: conflicts were recorded; 13: rows or chains are not there as
+    in the file; 15: policy fail left rows out.
     """
-    from merger import conflict_policy, entry_reports, sqlite_import
+    from merger import entry_reports, sqlite_import
     from merger.sqlite_source import SqliteSource
 
     with reported(as_json) as report:
         options = sqlite_import.ImportOptions(
             renames=dict(sqlite_import.parse_renames(run or [])),
             only_runs=only_run or (),
-            policies=conflict_policy.parse(on_conflict or []),
+            policies=policies_of(on_conflict, read_config(config)),
             is_dry=dry_run,
         )
         with (

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from merger.commands.options import Config, Database, DryRun, Endpoint, Json, Run
-from merger.commands.session import open_registry, progress_bar, reported
+from merger.commands.options import Config, Database, DryRun, Endpoint, Json, OnConflict, Run
+from merger.commands.session import open_registry, policies_of, progress_bar, reported
 from merger.settings import read_config
 
 TableFile = Annotated[
@@ -22,15 +22,6 @@ Text = Annotated[
         "--text",
         metavar="COLUMN",
         help="Its values in CSV are text, though they look like integers; may be given again.",
-    ),
-]
-OnConflict = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--on-conflict",
-        metavar="[TYPE=]POLICY",
-        help="defer (default), keep, replace or fail, for all or as DATASET_TYPE=POLICY or "
-        "dimension:NAME=POLICY; may be given again.",
     ),
 ]
 
@@ -98,7 +89,7 @@ def ingest_files(
     text. One bad row, and nothing is ingested. May be repeated: what is there is skipped.
     Exit code 1: rows are bad; 10: conflicts were recorded; 15: --on-conflict fail left rows out.
     """
-    from merger import conflict_policy, entry_reports
+    from merger import entry_reports
     from merger import file_ingest as ingest
     from merger.source_table import SourceTable
     from transfer_plugins.object_store import open_store
@@ -115,7 +106,7 @@ def ingest_files(
             store=open_store(root, endpoint_url=endpoint) if root else None,
             prefix=prefix,
             as_text=text or [],
-            policies=conflict_policy.parse(on_conflict or []),
+            policies=policies_of(on_conflict, read),
             is_lenient=skip_bad,
             ignores_columns=ignore_columns,
             measures=measure or checksums,
@@ -161,8 +152,8 @@ def ingest_dimensions(
     is there is skipped. forget never takes these records away. Exit code 10: conflicts were
     recorded. Policy fail counts as defer here.
     """
-    from merger import conflict_policy, entry_reports
     from merger import dimension_ingest as ingest
+    from merger import entry_reports
     from merger.source_table import SourceTable
 
     with reported(as_json) as report:
@@ -170,7 +161,7 @@ def ingest_dimensions(
             dimension=dimension,
             key=[name for name in (key or dimension).split(",") if name],
             as_text=text or [],
-            policies=conflict_policy.parse(on_conflict or []).without_fail(),
+            policies=policies_of(on_conflict, read_config(config)).without_fail(),
             is_dry=dry_run,
         )
         with (

@@ -38,6 +38,15 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Deltas read at once. (4 by default for file://, 16 for s3://)"),
 ]
+OnConflict = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--on-conflict",
+        metavar="[TYPE=]POLICY",
+        help="defer, keep, replace or fail, for all or as DATASET_TYPE=POLICY or "
+        "dimension:NAME=POLICY; may be given again. (defer by default)",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only tell what would be done; nothing is changed.")

@@ -7,8 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from merger.commands.options import Config, Database, DryRun, Endpoint, Json, Names, Run, Threads
-from merger.commands.session import open_datastore, open_registry, progress_bar, reported
+from merger.commands.options import (
+    Config,
+    Database,
+    DryRun,
+    Endpoint,
+    Json,
+    Names,
+    OnConflict,
+    Run,
+    Threads,
+)
+from merger.commands.session import (
+    open_datastore,
+    open_registry,
+    policies_of,
+    progress_bar,
+    reported,
+)
 from merger.exit_codes import ExitCode, lowest
 
 if TYPE_CHECKING:
@@ -77,6 +93,7 @@ def retry(
         list[str] | None,
         typer.Option(metavar="ID", help="Only deltas of this quantum; may be given again."),
     ] = None,
+    on_conflict: OnConflict = None,
     database: Database = None,
     config: Config = None,
     threads: Threads = None,
@@ -96,7 +113,11 @@ def retry(
 
     with reported(as_json) as report:
         store, run, read = open_datastore(names, config, endpoint_url)
-        options = MergeOptions(read.batch_size or DEFAULT_BATCH_SIZE, threads or read.threads)
+        options = MergeOptions(
+            read.batch_size or DEFAULT_BATCH_SIZE,
+            threads or read.threads,
+            policies=policies_of(on_conflict, read),
+        )
         with (
             progress_bar(f"retry {run}") as progress,
             open_registry(database, config, progress.wait) as registry,

@@ -19,6 +19,7 @@ from transfer_plugins.object_store import ObjectStore, open_store
 
 if TYPE_CHECKING:
     from merger.central_registry import CentralRegistry
+    from merger.conflict_policy import ConflictPolicies
     from merger.progress import Progress
 
 Report = Callable[[dict[str, object], Callable[[Console], None]], None]
@@ -84,6 +85,18 @@ def open_datastore(
             f"expected DATASTORE and RUN, or a RUN and 'datastore' in --config, found {names}"
         )
     return open_store(datastore, endpoint_url=endpoint_url or read.endpoint_url), run, read
+
+
+def policies_of(on_conflict: list[str] | None, config: ConfigFile) -> "ConflictPolicies":
+    """Return the conflict policies of options, or else of the configuration file.
+
+    Raises
+    ------
+    merger.conflict_policy.PolicyError
+    """
+    from merger.conflict_policy import parse
+
+    return parse(on_conflict or config.on_conflict or [])
 
 
 @contextmanager
