@@ -18,7 +18,6 @@ from merger.archive_schema import (
     SCHEMA,
     row_digest,
 )
-from merger.delta_listing import printable
 from registry import names
 from registry.errors import QuantumExecError
 from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
@@ -198,7 +197,9 @@ class ArchiveFile:
         advice = "" if is_newer else "; run registry-merge archive, and remove it if it stays so"
         return BadArchiveError(
             BadArchive(
-                printable(self._key), f"archive {self._key!r}: {what}{advice}", is_newer=is_newer
+                names.printable(self._key),
+                f"archive {self._key!r}: {what}{advice}",
+                is_newer=is_newer,
             )
         )
 

@@ -98,13 +98,8 @@ def list_deltas(store: ObjectStore, run: str) -> DeltaListing:
     is_copy = np.zeros(len(listed), bool)
     is_copy[copies] = True
     strangers += [listed.keys(place, place + 1)[0] for place in copies]
-    strangers = sorted(set(map(printable, strangers)))
+    strangers = sorted(set(map(names.printable, strangers)))
     return DeltaListing(run, listed.attempts[~is_copy], listed.quanta[~is_copy], strangers)
-
-
-def printable(key: str) -> str:
-    """Return a key that can be shown and stored; bytes of a file's name may be no UTF-8."""
-    return key.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _copies(store: ObjectStore, listed: DeltaListing) -> list[int]:

@@ -12,7 +12,7 @@ import numpy as np
 from merger import sweep_statements as statements
 from merger.bucket_comparison import run_of_control_object
 from merger.central_registry import CentralRegistry
-from merger.delta_listing import DeltaListing, printable
+from merger.delta_listing import DeltaListing
 from merger.exit_codes import ExitCode
 from merger.left_objects import KnownAttempts, reason_of
 from merger.listed_objects import ListedObject, ListedObjects, short_attempt_in
@@ -335,7 +335,7 @@ class Sweep:
         age_s = 0.0 if found.modified_s is None else self.age_s(found.modified_s)
         is_deleted = bool(self._is_deleted[found.number])
         return SweptObject(
-            printable(found.key),
+            names.printable(found.key),
             found.size_bytes,
             age_s,
             attempt_id,

@@ -82,6 +82,11 @@ def check_key(key: str, what: str) -> str:
     return key
 
 
+def printable(key: str) -> str:
+    """Return a key that can be shown and stored: the name of a file may be no UTF-8."""
+    return key.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def control_prefix(run: str) -> str:
     """Prefix of all objects of a RUN that are not datasets."""
     return f"{run}/{CONTROL}/"

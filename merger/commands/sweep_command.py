@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from merger.commands.options import Config, Database, DryRun, Endpoint, Json, Names, Threads
 from merger.commands.session import open_datastore, open_registry, progress_bar, reported
 from merger.settings_error import SettingsError
+from registry.names import printable
 
 if TYPE_CHECKING:
     from merger.sweep import Sweep
@@ -149,10 +151,10 @@ def _table_of(sweep: "Sweep") -> Table:
     table.add_column("age", justify="right")
     table.add_column("reason", overflow="fold")
     for one in itertools.islice(sweep.left(), _SHOWN):
-        table.add_row(one.key, str(one.size_bytes), _age(one.age_s), one.reason)
+        table.add_row(Text(one.key), str(one.size_bytes), _age(one.age_s), one.reason)
     for upload in sweep.report.unfinished[:_SHOWN]:
         table.add_row(
-            upload.key,
+            Text(printable(upload.key)),
             str(upload.size_bytes),
             _age(sweep.age_s(upload.began_s)),
             "an upload that did not end",

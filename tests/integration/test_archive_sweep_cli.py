@@ -77,6 +77,19 @@ def test_sweep_as_a_command(site: MergeSite) -> None:
     assert site.differences() == []
 
 
+def test_keys_are_shown_whole(site: MergeSite) -> None:
+    keys = {f"{RUN}/image/{'long_name_' * 9}[{number}].fits" for number in (1, 2)}
+    keys.add(f"{RUN}/image/.part-{'long_name_' * 9}[bold]")
+    for key in keys:
+        site.store.put(key, b"x")
+    site.merge()
+    options = ("--database", site.address, "--older-than", "0")
+    shown = call("sweep", site.uri, RUN, *options, COLUMNS="80").stdout
+    assert "…" not in shown
+    column = "".join(line.split("│")[1].strip() for line in shown.splitlines() if "│" in line)
+    assert all(key in column for key in keys)
+
+
 def test_sweep_says_what_is_wrong(site: MergeSite) -> None:
     database = ("--database", site.address)
     both = call("sweep", site.uri, RUN, *database, "--delete", "--dry-run")
