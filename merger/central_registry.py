@@ -181,7 +181,7 @@ class CentralRegistry:
 
     def _again(self, work: Callable[[Cursor], T], *, once: bool = False) -> T:
         tries = _Tries(self._on_wait, self._stop, once=once)
-        in_doubt: tuple[str, T] | None = None
+        in_doubt: tuple[str | None, T] | None = None
         while True:
             began = time.monotonic()
             try:
@@ -192,9 +192,12 @@ class CentralRegistry:
                 with connection.transaction(), connection.cursor() as cursor:
                     result = work(cursor)
                     ((xid,),) = cursor.execute(statements.READ_TRANSACTION_ID).fetchall()
-                    in_doubt = None if xid is None else (xid, result)
+                    in_doubt = (xid, result)
                 return result
             except psycopg.Error as error:
+                if in_doubt is not None and in_doubt[0] is None:
+                    # It has written nothing, so there was nothing to commit.
+                    return in_doubt[1]
                 patience_s = self._patience_s(error, time.monotonic() - began)
                 if patience_s is None:
                     raise
@@ -236,7 +239,7 @@ class CentralRegistry:
             self._connect().execute(statements.END_STOPPED, (self._timeouts.statement_s,))
 
 
-def _is_committed(connection: Connection, xid: str) -> bool:
+def _is_committed(connection: Connection, xid: str | None) -> bool:
     """Tell what became of a transaction whose COMMIT was sent and not answered.
 
     Raises
