@@ -1,21 +1,38 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Where the central registry is, and with which secret: looked up anew for every connection."""
 
+import itertools
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import Connection, pq
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from merger.db_auth import find_credential, place_of_entries
+from merger.settings_error import SettingsError
 
 SECRET_KEYWORDS = (
     *("password", "sslpassword", "oauth_client_secret"),
     *("scram_client_key", "scram_server_key"),
 )
 """What libpq takes and nobody may read."""
+
+_NO_SUCH_MODE = "resolved-only"
+_NO_PASSWORD = "no password supplied"
+
+_LIMITS = {
+    "connect_timeout": "30",
+    # A cut network may say nothing. It must be longer than a server waits for a lock in the middle
+    # of a COPY: that time counts, too.
+    "tcp_user_timeout": "120000",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "9",
+}
+"""For how long a network may be silent, unless address, service or environment say otherwise."""
 
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
 
@@ -110,12 +127,13 @@ class DatabaseAddress:
         from transfer_plugins.database_token import make_token
 
         resolved = resolve(self._public)
-        token = make_token(
-            resolved.get("host", ""),
-            int(resolved.get("port", 5432)),
-            resolved.get("user", ""),
-            self._rds_region,
-        )
+        host, port = resolved.get("host", ""), resolved.get("port", "")
+        if not host or {"/", ","} & set(host) or not port.isdecimal():
+            raise SettingsError(
+                f"rds_iam: expected one host and port, for which the token is made, found host "
+                f"{host!r} and port {port!r}"
+            )
+        token = make_token(host, int(port), resolved.get("user", ""), self._rds_region)
         # A token opens the database to whoever reads it.
         mode = resolved.get("sslmode")
         encrypted = {} if mode in _ENCRYPTED else {"sslmode": "require"}
@@ -124,8 +142,9 @@ class DatabaseAddress:
     def _named(self) -> dict[str, str]:
         """What the address, its service and the environment name, without what libpq guesses."""
         resolved = resolve(self._public)
+        resolved.setdefault("host", resolved.get("hostaddr", ""))
         is_user_named = "user" in self._public or os.environ.get("PGUSER")
-        if not is_user_named and resolved.get("user") == resolve({}).get("user"):
+        if not is_user_named and not is_in_service("user", resolved.get("service")):
             resolved.pop("user", None)
         return resolved
 
@@ -139,37 +158,60 @@ def connect(address: str | DatabaseAddress, **options: Any) -> Connection:
     """Connect to an address that may be a plain connection string."""
     if isinstance(address, DatabaseAddress):
         return address.connect(**options)
-    return psycopg.connect(address, **options)
+    return _open({k: str(v) for k, v in conninfo_to_dict(address).items()}, options)
 
 
 def resolve(keywords: Mapping[str, str]) -> dict[str, str]:
-    """Return an address with what libpq adds to it: service file, environment, defaults."""
-    service = keywords.get("service")
-    before = os.environ.get("PGSERVICE")
+    """Return an address with what libpq adds to it: service file, environment, defaults.
+
+    Raises
+    ------
+    psycopg.OperationalError
+        If libpq cannot make sense of it: no such service, say.
+    """
+    # libpq tells only of connections; one that it is told to refuse reaches nobody.
+    refused = make_conninfo("", **{**keywords, "gssencmode": _NO_SUCH_MODE})
+    attempt = pq.PGconn.connect_start(refused.encode())
     try:
-        # libpq reads the file of services itself, but only for one that the environment names.
-        if service is not None:
-            os.environ["PGSERVICE"] = service
-        defaults = pq.Conninfo.get_defaults()
+        found = {o.keyword.decode(): o.val.decode() for o in attempt.info if o.val is not None}
+        told = attempt.get_error_message()
     finally:
-        if service is not None:
-            if before is None:
-                del os.environ["PGSERVICE"]
-            else:
-                os.environ["PGSERVICE"] = before
-    found = {d.keyword.decode(): d.val.decode() for d in defaults if d.val is not None}
-    secrets = set(SECRET_KEYWORDS)
-    return {k: v for k, v in {**found, **keywords}.items() if k not in secrets}
+        attempt.finish()
+    if _NO_SUCH_MODE not in told:
+        raise psycopg.OperationalError(told)
+    secrets = {*SECRET_KEYWORDS, "gssencmode"}
+    return {k: v for k, v in found.items() if k not in secrets}
+
+
+def is_in_service(keyword: str, service: str | None) -> bool:
+    """Tell whether a service file has a keyword for a service; libpq hides where it has one from.
+
+    The directory of the system's file is built into libpq; only PGSYSCONFDIR names it elsewhere.
+    """
+    if service is None:
+        return False
+    own = os.environ.get("PGSERVICEFILE") or "~/.pg_service.conf"
+    shared = f"{os.environ.get('PGSYSCONFDIR') or '/etc'}/pg_service.conf"
+    for path in (Path(own).expanduser(), Path(shared)):
+        text = path.read_text(errors="replace") if path.is_file() else ""
+        lines = iter([line.strip() for line in text.splitlines()])
+        if f"[{service}]" in lines:
+            of_service = itertools.takewhile(lambda line: not line.startswith("["), lines)
+            return any(line.partition("=")[0] == keyword for line in of_service)
+    return False
 
 
 def _is_password_missing(error: psycopg.OperationalError) -> bool:
     connection = error.pgconn
-    return connection is not None and connection.needs_password
+    # Of several hosts the last one is there, and the text tells of all.
+    return (connection is not None and connection.needs_password) or _NO_PASSWORD in str(error)
 
 
 def _open(keywords: Mapping[str, str], options: Mapping[str, Any]) -> Connection:
     try:
-        return psycopg.connect(make_conninfo("", **keywords), **options)
+        there = resolve(keywords)
+        limits = {keyword: limit for keyword, limit in _LIMITS.items() if keyword not in there}
+        return psycopg.connect(make_conninfo("", **limits, **keywords), **options)
     except psycopg.Error as error:
         told = str(error)
         secrets = [keywords[k] for k in SECRET_KEYWORDS if keywords.get(k)]

@@ -3,11 +3,13 @@
 
 The rules are those of ``lsst.utils.db_auth``: the first entry whose ``url`` matches counts; host
 and database may have wildcards; user, port and database match everything where they are left out.
+Entries for other databases are passed over. Where libpq would have a port, we have it, too.
 """
 
 import fnmatch
 import json
 import os
+import re
 import stat
 import urllib.parse
 from collections.abc import Mapping
@@ -22,6 +24,16 @@ from merger.settings_error import SettingsError
 LIST_VARIABLE = "LSST_DB_AUTH_CREDENTIALS"
 PATH_VARIABLE = "LSST_DB_AUTH"
 _PATH = "~/.lsst/db-auth.yaml"
+_PORT = "5432"
+
+# Not by `urllib.parse`: it takes wildcards ("?", "[ab]", "*" as port) for parts of a URL.
+_URL = re.compile(
+    r"postgres(?:ql)?://(?:(?P<user>[^@/:]*)(?::[^@/]*)?@)?"
+    r"(?P<host>\[[0-9a-f.]*:[0-9a-f:.]*\]|[^/:]+)(?::(?P<port>[0-9*?]*))?"
+    r"(?:/(?P<database>.*?))?(?:\?[a-z_]+=.*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_DIALECTS = ("postgresql", "postgres")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +52,34 @@ def find_credential(
     Parameters
     ----------
     named
-        What the address names of host, port, dbname and user.
+        What the address names of host, port, dbname and user; of several hosts the first that has
+        an entry counts.
 
     Raises
     ------
     SettingsError
         If the file can be read by others, or the entries have not the form they should have.
     """
-    host, database = named.get("host", ""), named.get("dbname", "")
     # Entries are for hosts; a socket in a directory is on this machine.
-    if not host or host.startswith("/") or not database:
+    hosts = [(h, p) for h, p in _hosts(named) if h and not h.startswith(("/", "@"))]
+    if not hosts or not named.get("dbname"):
         return None
     place, entries = _read_entries(environment)
-    for number, entry in enumerate(entries, 1):
-        where = f"{place}: entry {number}"
-        if not isinstance(entry, dict) or not isinstance(entry.get("url"), str):
-            raise SettingsError(f"{where}: expected url, username and password")
-        if _matches(entry["url"], named, where):
-            return _credential(entry, named, where)
+    for host, port in hosts:
+        for number, entry in enumerate(entries, 1):
+            where = f"{place}: entry {number}"
+            if not isinstance(entry, dict) or not isinstance(entry.get("url"), str):
+                raise SettingsError(f"{where}: expected url, username and password")
+            if _matches(entry["url"], {**named, "host": host, "port": port}, where):
+                return _credential(entry, named, where)
     return None
+
+
+def _hosts(named: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Hosts with their ports, of which there may be one for all."""
+    hosts = named.get("host", "").split(",")
+    ports = [port or _PORT for port in named.get("port", "").split(",")]
+    return list(zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=False))
 
 
 def place_of_entries(environment: Mapping[str, str] = os.environ) -> str:
@@ -114,22 +135,22 @@ def check_private(path: Path, what: str) -> None:
 
 
 def _matches(url: str, named: Mapping[str, str], where: str) -> bool:
-    try:
-        parsed = urllib.parse.urlsplit(url)
-        host, port, user = parsed.hostname, parsed.port, parsed.username
-    except ValueError:
-        raise SettingsError(f"{where}: expected postgresql://host/database as url") from None
-    if not parsed.scheme or "+" in parsed.scheme or host is None:
+    dialect, separator, _ = url.partition("://")
+    if separator and dialect and dialect.partition("+")[0].lower() not in _DIALECTS:
+        return False
+    found = _URL.fullmatch(url)
+    if found is None:
         raise SettingsError(
             f"{where}: expected postgresql://host/database as url, without the name of a driver"
         )
-    database = parsed.path.lstrip("/")
+    user, host, port, database = found.group("user", "host", "port", "database")
+    if ":" in host:
+        host = host[1:-1]
     return (
-        parsed.scheme in ("postgresql", "postgres")
-        and (not database or fnmatch.fnmatchcase(named["dbname"], database))
+        (not database or fnmatch.fnmatchcase(named["dbname"], urllib.parse.unquote(database)))
         and (user is None or named.get("user") == urllib.parse.unquote(user))
-        and fnmatch.fnmatchcase(named["host"].lower(), host)
-        and (port is None or named.get("port") == str(port))
+        and fnmatch.fnmatchcase(named["host"].lower(), host.lower())
+        and (not port or fnmatch.fnmatchcase(named["port"], port))
     )
 
 

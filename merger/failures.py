@@ -41,6 +41,11 @@ _REFUSED = re.compile(
     r"|no password supplied|certificate|role \".*\" does not exist",
     re.IGNORECASE,
 )
+_UNUSABLE = re.compile(
+    r"definition of service|syntax error in service file|invalid \S+ value|bad value for"
+    r"|invalid (port number|integer value)|could not match \d+ port|could not match \d+ host",
+    re.IGNORECASE,
+)
 _MISNAMED = re.compile(
     r"database \".*\" does not exist|no such database|does not support SSL", re.IGNORECASE
 )
@@ -56,6 +61,7 @@ _ADVICE = {
 _BY_CODE = {
     ExitCode.UNAVAILABLE: "what was merged stays; run it again later",
     ExitCode.NOT_PERMITTED: "see registry-merge doctor",
+    ExitCode.USAGE: "mend --database, PGSERVICE or another setting of libpq",
 }
 
 
@@ -95,6 +101,8 @@ def _code_of_postgres(error: psycopg.Error) -> ExitCode:
         return _BY_STATE.get(state) or _BY_STATE.get(state[:2]) or ExitCode.ERROR
     if isinstance(error, NoPasswordError) or _REFUSED.search(str(error)):
         return ExitCode.NOT_PERMITTED
+    if _UNUSABLE.search(str(error)):
+        return ExitCode.USAGE
     if _MISNAMED.search(str(error)):
         return ExitCode.ERROR
     # Without a SQLSTATE it is a connection that was lost or never came about.

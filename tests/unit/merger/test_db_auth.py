@@ -32,6 +32,10 @@ def environment(*entries: object) -> dict[str, str]:
         ("postgresql://db.example.org/other", False),
         ("postgresql://example.org", False),
         ("oracle://db.example.org/survey", False),
+        ("postgresql://db.example.or?/su[r-v]vey", True),
+        ("postgresql://db.example.org:54*/surve?", True),
+        ("postgresql://me:ignored@db.example.org/survey?sslmode=require", True),
+        ("postgresql://[db]b.example.org:*", True),
     ],
 )
 def test_which_entries_match(url: str, is_match: bool) -> None:
@@ -39,6 +43,33 @@ def test_which_entries_match(url: str, is_match: bool) -> None:
     found = find_credential(NAMED, environment(entry))
     assert found == (Credential(None, SECRET) if is_match else None)
     assert SECRET not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///a/b.sqlite3", "mysql://h:x/y", "mysql:///x", "oracle+cx_oracle://h/x"]
+)
+def test_other_databases_are_passed_over(url: str) -> None:
+    entries = [{"url": url, "password": "other"}, {"url": "postgresql://*", "password": SECRET}]
+    assert find_credential(NAMED, environment(*entries)) == Credential(None, SECRET)
+
+
+def test_port_is_that_of_libpq() -> None:
+    without = {name: value for name, value in NAMED.items() if name != "port"}
+    entry = {"url": "postgresql://*:5432", "password": SECRET}
+    assert find_credential(without, environment(entry)) == Credential(None, SECRET)
+    assert find_credential({**NAMED, "host": "::1"}, environment(entry)) is not None
+    entry["url"] = "postgresql://[::1]:5432/survey"
+    assert find_credential({**NAMED, "host": "::1"}, environment(entry)) is not None
+    assert find_credential(NAMED, environment(entry)) is None
+
+
+@pytest.mark.parametrize("ports", ["5432", "1,5432", ""])
+def test_one_of_several_hosts(ports: str) -> None:
+    several = {**NAMED, "host": "a.example.com,db.example.org", "port": ports}
+    entry = {"url": "postgresql://*.org:5432", "password": SECRET}
+    assert find_credential(several, environment(entry)) == Credential(None, SECRET)
+    entry["url"] = "postgresql://a.example.com:2"
+    assert find_credential(several, environment(entry)) is None
 
 
 def test_first_match_wins() -> None:
