@@ -138,10 +138,7 @@ class ObjectStore(ABC):
         """Give every object whose key begins with ``prefix``, ordered by key."""
 
     def list_keys(self, prefix: str) -> Iterator[str]:
-        """Give the keys alone, in any order; faster where an object must be asked for more.
-
-        A key may come twice, if a listing had to begin again.
-        """
+        """Give the keys alone, in any order, some perhaps twice; faster where it can be."""
         return (stored.key for stored in self.list_objects(prefix))
 
     @abstractmethod
