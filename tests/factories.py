@@ -220,6 +220,17 @@ def put_objects(store: ObjectStore, delta: Delta) -> None:
         store.put(record.object_key, object_content(record.dataset_id, delta.attempt_id))
 
 
+def publish_deltas(store: ObjectStore, n_deltas: int) -> Graph:
+    """Publish a graph of so many quanta, each with a delta; every third is of an older format."""
+    graph = make_graph(n_deltas)
+    publish(store, graph)
+    for number in range(n_deltas):
+        delta = make_delta(graph, number, number + 1)
+        put_objects(store, delta)
+        put_delta(store, delta, in_format_1(delta) if number % 3 == 1 else None)
+    return graph
+
+
 def make_job(graph: Graph, quantum: int = 0, **overrides: Any) -> Job:
     """Make the job of a quantum."""
     predicted = graph.quanta[quantum]

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """PostgreSQL servers that a test has for itself: of any release, with passwords, as a standby."""
 
-import os
-import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -11,26 +8,6 @@ from typing import Protocol
 import pytest
 
 from tests.own_postgres import OwnPostgres, embedded_bin_dir
-
-BIN_DIRS_VARIABLE = "QUANTUM_EXEC_PG_BIN_DIRS"
-"""Directories with ``initdb`` and ``postgres`` of other releases, separated as in PATH."""
-
-
-def bin_dirs() -> dict[int, Path]:
-    """The releases of PostgreSQL that are on this machine: where their programs are, by number."""
-    named = os.environ.get(BIN_DIRS_VARIABLE, "").split(os.pathsep)
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    found = {}
-    for place in (
-        embedded_bin_dir(16),
-        embedded_bin_dir(18),
-        *debian,
-        *map(Path, filter(None, named)),
-    ):
-        if (place / "initdb").exists():
-            told = subprocess.check_output([place / "postgres", "--version"], text=True)
-            found[int(re.findall(r"\d+", told)[0])] = place
-    return found
 
 
 class MakePostgres(Protocol):

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A graph of shell commands, run by ``quantum-exec run-local`` as a process."""
 
+import copy
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ from executor.submit.standings import counting_deltas
 from registry import names
 from registry.attempt import AttemptStatus
 from registry.delta import Delta, read_delta
-from transfer_plugins.object_store import ObjectStore, open_store
+from transfer_plugins.object_store import DirectoryObjectStore, ObjectStore, open_store
+from transfer_plugins.s3_object_store import S3ObjectStore
 
 Document = dict[str, Any]
 
@@ -120,6 +123,25 @@ class GraphRun:
     def store(self) -> ObjectStore:
         """The datastore."""
         return open_store(self.datastore)
+
+    def copy(self, directory: Path, datastore: str) -> "GraphRun":
+        """Return the same graph, run as far, in another directory and datastore of the same kind.
+
+        What a datastore holds does not name its place.
+        """
+        made = GraphRun(directory, datastore, copy.deepcopy(self.document))
+        made._commands, made._has_raws = copy.deepcopy(self._commands), self._has_raws
+        source, target = self.store, made.store
+        if isinstance(source, S3ObjectStore) and isinstance(target, S3ObjectStore):
+            for stored in source.list_objects(""):
+                place = {"Bucket": source.bucket, "Key": source.prefix + stored.key}
+                key = target.prefix + stored.key
+                target.client.copy_object(Bucket=target.bucket, Key=key, CopySource=place)
+        elif isinstance(source, DirectoryObjectStore) and isinstance(target, DirectoryObjectStore):
+            shutil.copytree(source.root, target.root)
+        made.scratch.mkdir()
+        made.prepare()
+        return made
 
     def fail(self, label: str, exposure: int) -> None:
         """Let a task fail for one exposure, until it is mended."""

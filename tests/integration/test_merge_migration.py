@@ -81,14 +81,9 @@ def ended(program: "subprocess.Popen[str]") -> tuple[int, str]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> DirectoryObjectStore:
-    """Deltas that wait for a merge."""
+    """Deltas, old ones among them, that wait for a merge."""
     store = DirectoryObjectStore(tmp_path / "datastore")
-    graph = factories.make_graph(N_DELTAS)
-    factories.publish(store, graph)
-    for number in range(N_DELTAS):
-        delta = factories.make_delta(graph, number, number + 1)
-        factories.put_objects(store, delta)
-        factories.put_delta(store, delta)
+    factories.publish_deltas(store, N_DELTAS)
     return store
 
 

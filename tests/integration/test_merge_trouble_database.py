@@ -70,13 +70,7 @@ class Trouble:
 def trouble(tmp_path: Path, other_database: str) -> Trouble:
     """Six deltas that wait for a merge."""
     store = DirectoryObjectStore(tmp_path / "datastore")
-    graph = factories.make_graph(N_DELTAS)
-    factories.publish(store, graph)
-    for number in range(N_DELTAS):
-        delta = factories.make_delta(graph, number, number + 1)
-        factories.put_objects(store, delta)
-        factories.put_delta(store, delta)
-    return Trouble(store, graph, other_database)
+    return Trouble(store, factories.publish_deltas(store, N_DELTAS), other_database)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from registry.delta import delta_body, read_delta, write_delta
 from registry.errors import FormatError
 from registry.model import DimensionRecord
 from tests import factories
-from tests.factories import framed
+from tests.changed_json import Place, at, changed_delta, places
 from transfer_plugins.deltas import IsTrusted, trusting
 from transfer_plugins.object_store import DirectoryObjectStore
 
@@ -54,23 +54,6 @@ def is_merged(content: bytes, predictions: Predictions) -> bool:
     return True
 
 
-def places(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place in a JSON value."""
-    entries: list[tuple[Any, object]] = []
-    if isinstance(value, dict):
-        entries = list(value.items())
-    elif isinstance(value, list):
-        entries = list(enumerate(value))
-    found = [path] if path else []
-    return found + [p for key, inner in entries for p in places(inner, (*path, key))]
-
-
-def at(value: Any, path: tuple[Any, ...]) -> Any:
-    for step in path:
-        value = value[step]
-    return value
-
-
 PLACES = places(BODY)
 # What stands elsewhere in this delta, or in that of another quantum, is the likeliest forgery.
 values: st.SearchStrategy[Any] = st.one_of(
@@ -80,19 +63,13 @@ values: st.SearchStrategy[Any] = st.one_of(
 )
 
 
-def changed(place: tuple[Any, ...], value: object) -> bytes:
-    body = json.loads(json.dumps(BODY))
-    at(body, place[:-1])[place[-1]] = value
-    return framed(json.dumps(body, separators=(",", ":")).encode()[1:])
-
-
 @given(st.sampled_from(PLACES), values)
 @settings(max_examples=1500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(("rows", "dataset"), OTHER["rows"]["dataset"])
 @example(("graph_id",), OTHER["quantum_id"])
-def test_what_counts_is_merged(sides: Sides, place: tuple[Any, ...], value: object) -> None:
+def test_what_counts_is_merged(sides: Sides, place: Place, value: object) -> None:
     predictions, is_trusted = sides
-    content = changed(place, value)
+    content = changed_delta(BODY, place, value)
     if counts(content, is_trusted):
         assert is_merged(content, predictions)
 
@@ -100,11 +77,11 @@ def test_what_counts_is_merged(sides: Sides, place: tuple[Any, ...], value: obje
 @given(st.sampled_from(PLACES), values)
 @settings(max_examples=1500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_merged_counts_unless_an_output_is_another(
-    sides: Sides, place: tuple[Any, ...], value: object
+    sides: Sides, place: Place, value: object
 ) -> None:
     """The merger does not know types, data IDs and paths of single outputs; a job does."""
     predictions, is_trusted = sides
-    content = changed(place, value)
+    content = changed_delta(BODY, place, value)
     if is_merged(content, predictions) and place[0] != "rows":
         assert counts(content, is_trusted)
 

@@ -18,6 +18,7 @@ from registry.delta import delta_body, write_delta
 from registry.errors import NewerFormatError
 from registry.model import DimensionRecord
 from tests import factories
+from tests.changed_json import Place, at, changed_delta, places
 from tests.factories import framed
 from transfer_plugins.object_store import DirectoryObjectStore
 
@@ -53,23 +54,6 @@ def shown(found: ReadDeltas) -> object:
     return goods, found.bad, found.newer
 
 
-def places(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place in a JSON value."""
-    entries: list[tuple[Any, object]] = []
-    if isinstance(value, dict):
-        entries = list(value.items())
-    elif isinstance(value, list):
-        entries = list(enumerate(value))
-    found = [path] if path else []
-    return found + [p for key, inner in entries for p in places(inner, (*path, key))]
-
-
-def at(value: Any, path: tuple[Any, ...]) -> Any:
-    for step in path:
-        value = value[step]
-    return value
-
-
 PLACES = places(BODY)
 ODD_KEYS = [f"{GRAPH.run}/{rest}" for rest in ("", "/a", "./a", "a/..", "a\n", "quantum-exec/a")]
 values: st.SearchStrategy[Any] = st.one_of(
@@ -82,12 +66,6 @@ values: st.SearchStrategy[Any] = st.one_of(
     st.text(max_size=3).map(lambda text: {"n": text, "x" * 201: 1}),
 )
 TEXTS = ("rows", "datastore_record", 0, "object_key")
-
-
-def changed(place: tuple[Any, ...], value: object) -> bytes:
-    body = json.loads(json.dumps(BODY))
-    at(body, place[:-1])[place[-1]] = value
-    return framed(json.dumps(body, separators=(",", ":")).encode()[1:])
 
 
 @given(st.sampled_from(PLACES), values)
@@ -104,10 +82,8 @@ def changed(place: tuple[Any, ...], value: object) -> bytes:
 @example(("versions",), {"x" * 201: "1"})
 @example(("wrapper_log", 0, "facts"), {"x": "y" * 201})
 @example(("data_id",), {"detector": 1, "exposure": 1})
-def test_same_as_one_by_one(
-    predictions: Predictions, place: tuple[Any, ...], value: object
-) -> None:
-    contents = [CONTENTS[0], (CONTENTS[1][0], changed(place, value)), *CONTENTS[2:]]
+def test_same_as_one_by_one(predictions: Predictions, place: Place, value: object) -> None:
+    contents = [CONTENTS[0], (CONTENTS[1][0], changed_delta(BODY, place, value)), *CONTENTS[2:]]
     expected = one_by_one(contents, predictions)
     assert shown(check_deltas(contents, predictions)) == shown(expected)
 
