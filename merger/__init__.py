@@ -77,6 +77,8 @@ module                 subject
 `plain_way`            batches beside those of other mergers: plain, and sifted
 `careful_way`          deltas alone in the registry, where every row they meet is looked at
 `sifting_statements`   all SQL of sifting a batch
+`refused_rows`         which deltas of a batch PostgreSQL refuses, tried without inserting any
+`refusal_statements`   all SQL of that
 `merge_counts`         what a merge did, in numbers
 `dimension_conflicts`  dimension records on which attempts agree, or do not
 `dataset_conflicts`    the careful way for datasets: superseded attempts and conflicts
@@ -87,6 +89,7 @@ module                 subject
 `outside_statements`   all SQL of what comes from outside
 `source_table`         CSV and Parquet tables that people bring, in batches of rows
 `data_id_columns`      data IDs from columns: integers or text, and the ids they give
+`known_kinds`          what the values of dimensions are in the central registry
 `file_columns`         where a file lies, its size and checksum, from columns
 `duplicate_rows`       rows of a table that claim the same
 `measured_files`       sizes and checksums asked of the store

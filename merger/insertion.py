@@ -10,7 +10,7 @@ from psycopg import Cursor
 
 from merger import lease_statements
 from merger.careful_way import CarefulBatch, RowsRefusedError, insert_alone, quantum_elsewhere
-from merger.central_registry import CentralRegistry, describe
+from merger.central_registry import CentralRegistry
 from merger.conflict_policy import DEFER_ALL, ConflictPolicies
 from merger.conflict_records import ConflictsRefusedError, NeedsCareError, Refusal
 from merger.delta_checks import BadDelta, GoodDelta, Reason
@@ -21,15 +21,9 @@ from merger.plain_way import AttemptsMergedError, insert_plain, insert_sifted
 from merger.predictions import Predictions
 from merger.prepared import DeltaReader
 from merger.prepared_batch import PreparedBatch
+from merger.refused_rows import REFUSALS, find_refused, refusal
 
 T = TypeVar("T")
-
-_REFUSALS = (
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    psycopg.errors.ProgramLimitExceeded,
-    psycopg.errors.StatementTooComplex,
-)
 
 _SIFTED_AGAIN = 3
 """Times that other mergers may bring something in the middle of it."""
@@ -113,11 +107,29 @@ class Insertion:
 
     def _split(self, deltas: list[GoodDelta], error: RowsRefusedError, done: Inserted) -> None:
         """Insert the parts of a batch that was refused as a whole."""
-        if len(deltas) == 1:
+        for part in self._parts(deltas, error, done):
+            self._insert_read_again(part, done)
+
+    def _parts(
+        self, deltas: list[GoodDelta], error: RowsRefusedError, done: Inserted
+    ) -> Iterator[list[GoodDelta]]:
+        """Give what may be inserted of deltas that were refused: all but those to blame.
+
+        Nobody is to blame whose rows are refused only beside others that are there; then two
+        halves, or single deltas if there are few.
+        """
+        n_deltas = len(deltas)
+        if n_deltas == 1:
             done.bad.append(_bad(deltas[0].key, error.reason, str(error)))
             return
-        for part in _parts(deltas):
-            self._insert_read_again(part, done)
+        found = self._registry.transact(lambda cursor: find_refused(cursor, deltas))
+        for each in deltas:
+            if message := found.get(each.delta.attempt_id):
+                done.bad.append(_bad(each.key, Reason.REFUSED_BY_DATABASE, message))
+        left = [each for each in deltas if each.delta.attempt_id not in found]
+        size = len(left) if found else ((n_deltas + 1) // 2 if n_deltas > _FEW else 1)
+        for start in range(0, len(left), max(size, 1)):
+            yield left[start : start + size]
 
     def _insert(self, batch: PreparedBatch, done: Inserted, leases: list[str]) -> None:
         """Insert a batch as a whole, but for what goes the careful way.
@@ -184,10 +196,7 @@ class Insertion:
             refused = {refusal.attempt_id for refusal in error.refusals}
             self._insert_alone([d for d in deltas if d.delta.attempt_id not in refused], done)
         except RowsRefusedError as error:
-            if len(deltas) == 1:
-                done.bad.append(_bad(deltas[0].key, error.reason, str(error)))
-                return
-            for part in _parts(deltas):
+            for part in self._parts(deltas, error, done):
                 self._insert_alone(part, done)
 
     def _without_merged(self, batch: PreparedBatch) -> PreparedBatch:
@@ -220,9 +229,8 @@ class Insertion:
                 # The RUN may have been forgotten since its rows were ensured.
                 self._graph_rows.ensure(self._registry, again=True)
                 return self._registry.transact(work, alone=alone)
-        except _REFUSALS as error:
-            message = f"PostgreSQL refuses its rows: {describe(error)} ({error.sqlstate})"
-            raise RowsRefusedError(Reason.REFUSED_BY_DATABASE, message) from error
+        except REFUSALS as error:
+            raise RowsRefusedError(Reason.REFUSED_BY_DATABASE, refusal(error)) from error
 
 
 def _prepared(deltas: list[GoodDelta]) -> PreparedBatch:
@@ -241,11 +249,3 @@ def _prepared(deltas: list[GoodDelta]) -> PreparedBatch:
 
 def _bad(key: str, reason: Reason, message: str) -> BadDelta:
     return BadDelta(key, reason, f"delta {key!r}: {message}")
-
-
-def _parts(deltas: list[GoodDelta]) -> Iterator[list[GoodDelta]]:
-    """Give two halves, or single deltas if there are few."""
-    n_deltas = len(deltas)
-    size = (n_deltas + 1) // 2 if n_deltas > _FEW else 1
-    for start in range(0, n_deltas, size):
-        yield deltas[start : start + size]

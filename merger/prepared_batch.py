@@ -2,7 +2,7 @@
 """What is left of a batch of deltas once it is read, and how it crosses processes."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from merger.frames import Buffer
 from merger.predictions import Predictions
 from transfer_plugins.object_store import ObjectStore
 
-_MISFITS = (ValueError, OverflowError, pa.ArrowException)
+MISFITS = (ValueError, OverflowError, pa.ArrowException)
 """What collation raises if a value does not fit its column."""
 
 
@@ -85,9 +85,18 @@ _DELTAS_AT_ONCE = 250
 
 
 def prepare(
-    store: ObjectStore, keys: Sequence[str], predictions: Predictions, threads: int | None = None
+    store: ObjectStore,
+    keys: Sequence[str],
+    predictions: Predictions,
+    threads: int | None = None,
+    on_part: Callable[[], None] = lambda: None,
 ) -> PreparedBatch:
     """Read, verify, check, collate and encode deltas.
+
+    Parameters
+    ----------
+    on_part
+        Called now and then, while there is progress.
 
     Raises
     ------
@@ -111,15 +120,16 @@ def prepare(
         batch.bad.extend(read.bad)
         batch.newer.extend(read.newer)
         n_keys += read.n_keys
+        on_part()
         if collation is not None:
             try:
                 collation.add(read.good)
-            except _MISFITS:
+            except MISFITS:
                 # Whoever inserts finds out which delta it is.
                 collation = None
     rows = None
     if collation is not None:
-        with suppress(*_MISFITS):
+        with suppress(*MISFITS):
             rows = _encode(collation.tables())
     return dataclasses.replace(batch, rows=rows, n_keys=n_keys)
 

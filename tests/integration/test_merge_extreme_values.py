@@ -15,7 +15,7 @@ from registry.attempt import AttemptStatus
 from registry.delta import DeltaError, LogEntry, MetricRow, ResourceUse, read_delta
 from registry.job import ResourceRequest
 from registry.model import DimensionRecord
-from tests import dumps
+from tests import dumps, factories
 from tests.fix_merge import MergeSite
 
 SMILE = "\N{GRINNING FACE}"
@@ -95,6 +95,34 @@ def test_extreme_value_is_refused_and_nothing_else(site: MergeSite, case: str) -
     ]
     assert report.counts.n_deltas == 1
     assert [finding.kind for finding in site.differences()] == ["delta_bad"]
+
+
+def test_many_refused_deltas_cost_little_more_than_one(
+    site: MergeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are found together, and the messages are those of deltas merged one by one."""
+    graph = factories.make_graph(60, name="wide")
+    factories.publish(site.store, graph)
+    cases = list(REFUSED.values())
+    bad = [factories.make_delta(graph, n, n, **cases[n % len(cases)]) for n in range(0, 60, 2)]
+    site.put(*bad, *(factories.make_delta(graph, n, n) for n in range(1, 60, 2)))
+    transactions = []
+    transact = site.registry.transact
+
+    def count(work: Any, *, alone: bool = False) -> Any:
+        transactions.append(alone)
+        return transact(work, alone=alone)
+
+    with monkeypatch.context() as counting:
+        counting.setattr(site.registry, "transact", count)
+        report = site.merge()
+    assert (report.counts.n_deltas, len(report.quarantined)) == (30, 30)
+    # By halves it would take more than two for each of the 30.
+    assert len(transactions) < 20
+    found = site.rows("SELECT delta_key, reason, message FROM quarantine ORDER BY 1")
+    dumps.empty(site.address)
+    site.merge(batch_size=1)
+    assert site.rows("SELECT delta_key, reason, message FROM quarantine ORDER BY 1") == found
 
 
 numbers = st.integers(-(2**70), 2**70)
