@@ -49,7 +49,7 @@ class Leases:
     """
 
     def __init__(self, unmerged: DeltaListing, *, lease_s: float = DEFAULT_LEASE_S) -> None:
-        self._run = unmerged.run
+        self.run = unmerged.run
         self._left = unmerged
         self._lease_s = lease_s
         self._held: dict[str, float] = {}
@@ -106,23 +106,23 @@ class Leases:
 
     def _choose(self, cursor: Cursor, lease_id: str, size: int) -> "_Chosen":
         cursor.execute(statements.BEGIN_LEASING)
-        cursor.execute(statements.LOCK_LEASES, (self._run,))
+        cursor.execute(statements.LOCK_LEASES, (self.run,))
         ours = [*self._held, lease_id]
-        n_expired = cursor.execute(statements.DELETE_EXPIRED, (self._run, ours)).rowcount
+        n_expired = cursor.execute(statements.DELETE_EXPIRED, (self.run, ours)).rowcount
         self._renew(cursor, ours)
-        others = cursor.execute(statements.READ_LEASES, (self._run, ours)).fetchall()
+        others = cursor.execute(statements.READ_LEASES, (self.run, ours)).fetchall()
         left = self._left
         while len(left):
             start, stop = _free(left, [(o[0].bytes, o[1].bytes) for o in others], size)
             if start == stop:
                 break
             first, last = unpack_ids(left.attempts[[start, stop - 1]])
-            cursor.execute(statements.READ_MERGED_BETWEEN, (self._run, first, last))
+            cursor.execute(statements.READ_MERGED_BETWEEN, (self.run, first, last))
             merged = pack_ids([attempt_id for (attempt_id,) in cursor.fetchall()])
             taken = _part(left, start, stop).without(merged)
             left = _without_part(left, start, stop)
             if len(taken):
-                row = (lease_id, self._run, first, last, self._lease_s)
+                row = (lease_id, self.run, first, last, self._lease_s)
                 cursor.execute(statements.INSERT_LEASE, row)
                 return _Chosen(left, taken, n_expired)
         nothing = _part(left, 0, 0)

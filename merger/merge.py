@@ -27,7 +27,7 @@ from merger.progress import Progress
 from merger.quarantine import attempts_of, list_quarantine, renew_quarantine
 from merger.settings import DEFAULT_BATCH_SIZE
 from merger.settling import Selection, count_conflicts
-from merger.writers import Shared, Writer, Written
+from merger.writers import SILENT_S, Shared, Writer, Written
 from registry import names
 from transfer_plugins.object_store import ObjectStore
 from transfer_plugins.s3_bulk_reading import for_bulk_reading
@@ -49,6 +49,8 @@ class MergeOptions:
         Seconds for which a merger keeps deltas to itself; renewed while it works on them.
     policies
         What to do about conflicts.
+    silent_s
+        Seconds for which reading may make no progress.
     """
 
     batch_size: int = DEFAULT_BATCH_SIZE
@@ -56,6 +58,7 @@ class MergeOptions:
     connections: int = 1
     lease_s: float = DEFAULT_LEASE_S
     policies: ConflictPolicies = DEFER_ALL
+    silent_s: float = SILENT_S
 
 
 @dataclass(slots=True)
@@ -268,7 +271,7 @@ class RunMerge:
         stop = self._stop = threading.Event()
         if self._is_told_to_stop:
             stop.set()
-        shared = Shared(reader, leases, self._progress, stop, options.batch_size, options.lease_s)
+        shared = Shared(reader, leases, self._progress, stop, options.batch_size, options.silent_s)
         graph_rows = GraphRows(self.predictions, options.policies)
         writers = [
             Writer(
@@ -280,8 +283,13 @@ class RunMerge:
         ]
         try:
             written = _work(writers)
-        finally:
+        except BaseException:
             leases.give_back(self._registries[0])
+            # What is still being read is of no use to another pass.
+            self._reader = None
+            self._open.close()
+            raise
+        leases.give_back(self._registries[0])
         for each in written:
             report.counts.add(each.counts)
             report.quarantined += each.bad

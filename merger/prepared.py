@@ -39,6 +39,7 @@ class DeltaReader:
         self._remaining_few = few
         self._ahead = ThreadPoolExecutor(1, "prepare")
         self._process: ReadingProcess | None = None
+        self._n_parts = 0
 
     def __enter__(self) -> "DeltaReader":
         return self
@@ -58,6 +59,11 @@ class DeltaReader:
         """Process id of the reading process, if there is one."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def n_heard(self) -> int:
+        """Grows while what is asked for makes progress."""
+        return self._n_parts + (0 if self._process is None else self._process.n_heard)
+
     def prepare(self, keys: Sequence[str]) -> "Future[PreparedBatch]":
         """Begin to prepare a batch; several may be under way, and are done in this order.
 
@@ -70,8 +76,12 @@ class DeltaReader:
         if self._remaining_few < 0 and self._process is not None:
             return self._process.prepare(keys)
         return self._ahead.submit(
-            prepare, self._store, list(keys), self._predictions, self._threads
+            *(prepare, self._store, list(keys), self._predictions, self._threads),
+            on_part=self._note_part,
         )
+
+    def _note_part(self) -> None:
+        self._n_parts += 1
 
     def load(self, keys: Sequence[str]) -> list[GoodDelta]:
         """Read deltas again as objects, in the order of their attempt ids.

@@ -23,7 +23,6 @@ from transfer_plugins.s3_bulk_reading import BulkS3ObjectStore
 from transfer_plugins.s3_object_store import S3ObjectStore
 
 _STARTS = 3
-_END_S = 10.0
 
 # Fresh memory costs more than what is done with it: what a batch leaves is kept for the next.
 _MEMORY_SETTINGS = {
@@ -52,6 +51,8 @@ class ReadingProcess:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[list[str], Future[PreparedBatch]]] = deque()
         self._n_starts = 0
+        self.n_heard = 0
+        """Frames that came so far; grows while there is progress."""
         self._is_closing = False
         self._error: ReadingProcessError | None = None
         self._child = self._start()
@@ -97,12 +98,9 @@ class ReadingProcess:
             self._is_closing = True
             with suppress(OSError):
                 _pipe(self._child.stdin).close()
-        self._child.terminate()
-        try:
-            self._child.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+        # It only reads; and one that is stopped does not end by itself.
+        self._child.kill()
+        self._child.wait()
         self._receiver.join()
         _pipe(self._child.stdout).close()
 
@@ -132,7 +130,10 @@ class ReadingProcess:
             with self._lock:
                 if self._is_closing:
                     break
-                if frame is not None and self._waiting:
+                self.n_heard += 1
+                if frame is not None and "alive" in frame[0]:
+                    pass
+                elif frame is not None and self._waiting:
                     self._deliver(*frame)
                 elif not self._start_again():
                     return

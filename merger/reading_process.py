@@ -2,8 +2,9 @@
 """The reading process: ``python -m merger.reading_process``, started by a merge.
 
 It is told a datastore and a RUN in the first frame on its standard input, and keys of deltas in
-every further one; on standard output it answers each with a batch or an error. Credentials come
-by the environment. It ends with its input, and so with the process that started it.
+every further one; on standard output it answers each with a batch or an error, and tells now and
+then that it is alive. Credentials come by the environment. It ends with its input, and so with the
+process that started it.
 """
 
 import gc
@@ -12,6 +13,7 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import IO, Any
 
 from merger.frames import FrameError, read_frame, write_frame
@@ -51,7 +53,7 @@ def answer_all(requests: Requests, answers: IO[bytes]) -> None:
     while True:
         keys = requests.get()["keys"]
         try:
-            header, buffers = reader.prepare(keys)
+            header, buffers = reader.prepare(keys, lambda: write_frame(answers, {"alive": True}))
         except Exception as error:
             header, buffers = {"error": told(error)}, []
         write_frame(answers, header, buffers)
@@ -64,7 +66,7 @@ class _Reader:
         self._request = request
         self._opened: Any = None
 
-    def prepare(self, keys: list[str]) -> Any:
+    def prepare(self, keys: list[str], on_part: Callable[[], None]) -> Any:
         # Late, so that the process is listening before it knows all this.
         from merger.archived_deltas import with_archives
         from merger.predictions import read_predictions
@@ -80,7 +82,7 @@ class _Reader:
             predictions = read_predictions(store, run, only=graphs)
             self._opened = with_archives(store, run), predictions
         store, predictions = self._opened
-        return prepare(store, keys, predictions, self._request["threads"]).frame()
+        return prepare(store, keys, predictions, self._request["threads"], on_part).frame()
 
 
 if __name__ == "__main__":

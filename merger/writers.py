@@ -13,11 +13,24 @@ from merger.leases import Claim, Leases
 from merger.prepared import DeltaReader
 from merger.prepared_batch import PreparedBatch
 from merger.progress import Progress
+from transfer_plugins.object_store import TransferError
 
 _BATCHES_AHEAD = 2
 """Being read or waiting in memory, for each connection."""
 
 _LONGEST_PAUSE_S = 2.0
+
+SILENT_S = 600.0
+"""Longer than a client of S3 tries one request."""
+
+_SILENT_STOPPED_S = 5.0
+_STEP_S = 1.0
+
+
+class ReadingSilentError(TransferError):
+    """Reading deltas makes no progress."""
+
+    error_type = "reading_silent"
 
 
 @dataclass(slots=True)
@@ -46,7 +59,7 @@ class Shared:
     stop: threading.Event
     """Set to let every connection end after what it has begun."""
     batch_size: int
-    lease_s: float
+    silent_s: float = SILENT_S
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -111,8 +124,7 @@ class Writer:
         shared, written = self._shared, self._written
         claim, reading = self._ahead.popleft()
         with written.counts.timed("read"):
-            while not wait([reading], shared.lease_s / 4).done:
-                shared.leases.renew(self._registry)
+            self._wait_for(reading)
         batch = reading.result()
         shared.leases.renew(self._registry)
         inserted = self._insertion.insert(batch, claim.lease_id)
@@ -124,6 +136,28 @@ class Writer:
         written.n_gone += len(claim.keys) - batch.n_keys
         with shared.lock:
             shared.progress.advance(batch.n_keys, inserted.counts.n_rows)
+
+    def _wait_for(self, reading: "Future[PreparedBatch]") -> None:
+        """Wait until deltas are read, and keep their leases.
+
+        Time in which this process itself is stopped does not count.
+
+        Raises
+        ------
+        ReadingSilentError
+            If there is no progress for long; not so long if all is to end.
+        """
+        shared = self._shared
+        silent_s, n_heard = 0.0, shared.reader.n_heard
+        while not wait([reading], _STEP_S).done:
+            shared.leases.renew(self._registry)
+            n_before, n_heard = n_heard, shared.reader.n_heard
+            silent_s = silent_s + _STEP_S if n_heard == n_before else 0
+            if silent_s >= (_SILENT_STOPPED_S if shared.stop.is_set() else shared.silent_s):
+                raise ReadingSilentError(
+                    f"reading deltas of RUN {shared.leases.run!r}: no progress for {silent_s:.0f} "
+                    "s; the datastore hangs, or what reads from it was stopped"
+                )
 
     def _pause(self, wait_s: float, n_pauses: int) -> None:
         """Wait for another merger that has leased all that is left: until it is done, or gone."""

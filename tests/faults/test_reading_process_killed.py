@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,9 +14,11 @@ import pytest
 
 from merger.delta_listing import list_deltas
 from merger.findings import FindingKind
+from merger.merge import MergeOptions, RunMerge
 from merger.predictions import read_predictions
 from merger.prepared import DeltaReader
 from merger.reading_client import ReadingProcessError
+from merger.writers import ReadingSilentError
 from tests import factories
 from tests.fix_merge import MergeSite
 from tests.processes import has_ended, wait_until
@@ -116,3 +119,31 @@ def test_signal_to_the_group(filled: MergeSite, number: signal.Signals) -> None:
     _, errors = merge.communicate(timeout=60)
     wait_until(lambda: has_ended(child.pid), "the reading process to end")
     assert "merger/reading_process.py" not in errors
+
+
+def children() -> list[psutil.Process]:
+    """Reading processes of this one."""
+    found = psutil.Process().children()
+    return [child for child in found if "merger.reading_process" in " ".join(child.cmdline())]
+
+
+def stop_reading(stopped: list[psutil.Process]) -> None:
+    """Stop the reading process while it starts, from outside."""
+    wait_until(children, "the reading process")
+    stopped += children()
+    stopped[0].suspend()
+
+
+def test_process_that_is_stopped_is_not_waited_for_without_end(filled: MergeSite) -> None:
+    stopped: list[psutil.Process] = []
+    stopper = threading.Thread(target=stop_reading, args=(stopped,))
+    stopper.start()
+    options = MergeOptions(batch_size=N_QUANTA // 2, silent_s=2.0)
+    with RunMerge(filled.registry, filled.store, filled.graph.run, options) as merge:
+        with pytest.raises(ReadingSilentError, match="no progress for 2 s; the datastore hangs"):
+            merge.merge_pass()
+        stopper.join()
+        assert has_ended(stopped[0].pid)
+        assert filled.rows("SELECT count(*) FROM merge_lease") == [(0,)]
+        n_before = filled.rows("SELECT count(*) FROM merged_attempt")[0][0]
+        assert merge.merge_pass().counts.n_deltas == N_QUANTA - n_before
