@@ -132,6 +132,22 @@ class DagStatusFile:
         self._seen: tuple[int, int, int] | None = None
         self._last: DagStatus | None = None
 
+    def read_now(self) -> DagStatus:
+        """Return what it says now.
+
+        Raises
+        ------
+        DagStatusError
+            If it cannot be read, is not there, or says nothing.
+        """
+        if (found := self.read()) is not None:
+            return found
+        why = "something else" if self.path.exists() else "no such file"
+        raise DagStatusError(
+            f"node status file {str(self.path)!r}: expected what DAGMan writes, found {why}; "
+            "what could be merged is merged, and whether deltas are missing is not known"
+        )
+
     def read(self) -> DagStatus | None:
         """Return what it says now; what it said last if it is cut; None if it is not there yet.
 

@@ -9,13 +9,20 @@ from psycopg import Cursor
 
 from merger import standings_statements as statements
 from merger.central_registry import CentralRegistry
+from merger.delta_checks import Reason
 from merger.delta_listing import DeltaListing
 from merger.packed_ids import PackedIds, pack_ids, unpack_ids
 from merger.predicted_ids import Places, PredictedIds
 from merger.quantum_states import Known
+from merger.quarantine import Quarantined
 from registry import names
 
 _AT_ONCE = 20_000
+_OF_STRANGERS = {
+    *(Reason.WRONG_KEY, Reason.UNKNOWN_GRAPH, Reason.UNPREDICTED_QUANTUM),
+    Reason.QUANTUM_OF_OTHER_RUN,
+}
+"""What is bad about deltas that only carry the id of a quantum: no attempt of it made them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +42,10 @@ def learn(
     Parameters
     ----------
     listing
-        Only quanta with a delta in it can have changed; None asks about all.
+        Only quanta with a delta in it can have changed; None asks about all, from the beginning.
     """
+    if listing is None:
+        known.is_merged[:], known.is_tried[:], known.n_failed[:] = False, False, 0
     places = np.flatnonzero(~known.is_merged).astype(np.int32)
     if listing is not None:
         is_listed = np.zeros(len(predicted), bool)
@@ -47,32 +56,30 @@ def learn(
         for asked in _parts(predicted.quanta[places]):
             rows = cursor.execute(statements.READ_STANDINGS, (_array(asked),)).fetchall()
             found = predicted.places(pack_ids([quantum_id for quantum_id, _, _ in rows]))
+            known.is_tried[found] = True
             known.is_merged[found] = [is_successful for _, is_successful, _ in rows]
             known.n_failed[found] = [n_failed for _, _, n_failed in rows]
 
     registry.read_snapshot(ask)
 
 
-def learn_bad(known: Known, predicted: PredictedIds, keys: Iterable[str]) -> None:
-    """Count the deltas of each quantum that are in quarantine."""
-    found = [named[0] for named in map(names.parse_delta_key, keys) if named]
+def learn_bad(known: Known, predicted: PredictedIds, found: Iterable[Quarantined]) -> None:
+    """Count the deltas of each quantum that are in quarantine, and are not somebody else's."""
+    keys = (bad.key for bad in found if bad.reason not in _OF_STRANGERS)
+    quanta = [named[0] for named in map(names.parse_delta_key, keys) if named]
     known.n_bad[:] = 0
-    np.add.at(known.n_bad, predicted.places(pack_ids(found)), 1)
+    np.add.at(known.n_bad, predicted.places(pack_ids(quanta)), 1)
 
 
 def learn_waiting(
-    known: Known,
-    predicted: PredictedIds,
-    registry: CentralRegistry,
-    listing: DeltaListing,
-    left_alone: Iterable[str],
+    known: Known, predicted: PredictedIds, left_alone: Iterable[str], forgotten: PackedIds
 ) -> None:
     """Mark quanta whose deltas this merge leaves alone: these keys, and what is forgotten."""
     found = [named[0] for named in map(names.parse_delta_key, left_alone) if named]
-    attempts = listing.attempts[_of_open(known, predicted, listing)]
-    found += _read_forgotten(registry, attempts)
     known.is_waiting[:] = False
     known.is_waiting[predicted.places(pack_ids(found))] = True
+    known.is_forgotten[:] = False
+    known.is_forgotten[predicted.places(forgotten)] = True
 
 
 def learn_pending(
@@ -107,22 +114,14 @@ def read_last_attempts(registry: CentralRegistry, quanta: PackedIds) -> dict[str
     return registry.read_snapshot(ask)
 
 
-def _of_open(
-    known: Known, predicted: PredictedIds, listing: DeltaListing
-) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    is_open = (~known.is_merged) & (known.n_failed == 0)
-    return np.isin(listing.quanta, predicted.quanta[is_open])
+def read_forgotten(registry: CentralRegistry, run: str) -> PackedIds:
+    """Return the quanta of a RUN with attempts that were taken out and are not to come back."""
 
+    def ask(cursor: Cursor) -> PackedIds:
+        found = cursor.execute(statements.READ_FORGOTTEN, (run,)).fetchone()
+        return np.frombuffer(found[0] if found and found[0] else b"", "S16")
 
-def _read_forgotten(registry: CentralRegistry, attempts: PackedIds) -> list[str]:
-    def ask(cursor: Cursor) -> list[str]:
-        return [
-            found
-            for asked in _parts(attempts)
-            for (found,) in cursor.execute(statements.READ_FORGOTTEN, (_array(asked),)).fetchall()
-        ]
-
-    return registry.read_snapshot(ask) if len(attempts) else []
+    return registry.read_snapshot(ask)
 
 
 def read_merged(

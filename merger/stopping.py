@@ -8,6 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
 
+GRACE_S = 8.0
+"""How long what is under way may take to end: batch systems kill after ten seconds or more."""
+
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -18,6 +21,8 @@ class StopRequest:
     ----------
     on_stop
         Called once, in a thread of its own, when a signal came.
+    on_late
+        Called in that thread if what is under way has not ended some seconds later.
 
     Attributes
     ----------
@@ -28,13 +33,18 @@ class StopRequest:
         it interrupts, but by a thread that it wakes through a pipe.
     """
 
-    def __init__(self, on_stop: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        on_stop: Callable[[], None] = lambda: None,
+        on_late: Callable[[], None] = lambda: None,
+    ) -> None:
         self.received: int | None = None
-        self.on_stop = on_stop
+        self.on_stop, self.on_late = on_stop, on_late
         self.event = threading.Event()
         self._old: dict[int, object] = {}
         self._awake, self._waker = -1, -1
         self._watch: threading.Thread | None = None
+        self._is_over = threading.Event()
 
     def __bool__(self) -> bool:
         return self.received is not None
@@ -61,6 +71,7 @@ class StopRequest:
         for number, action in self._old.items():
             signal.signal(number, action)  # type: ignore[arg-type]
         os.close(self._waker)
+        self._is_over.set()
         if self._watch is not None:
             self._watch.join()
         os.close(self._awake)
@@ -78,6 +89,8 @@ class StopRequest:
         if os.read(self._awake, 1):
             self.event.set()
             self.on_stop()
+            if not self._is_over.wait(GRACE_S):
+                self.on_late()
 
     def wait(self, seconds: float) -> bool:
         """Wait until a signal comes or time is up; returns whether one has come."""

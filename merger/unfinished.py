@@ -105,7 +105,7 @@ def describe_unfinished(
         return found
     reasons = np.array([_ORDER.index(_REASONS[state]) for state in QuantumState])[states[places]]
     if has_ended:
-        was_tried = known.n_failed[places] + known.n_bad[places] > 0
+        was_tried = known.is_tried[places] | (known.n_bad[places] > 0)
         is_open = reasons == _ORDER.index(UnfinishedReason.OPEN)
         reasons[is_open & was_tried] = _ORDER.index(UnfinishedReason.FAILED)
         reasons[is_open & ~was_tried] = _ORDER.index(UnfinishedReason.NEVER_RUN)

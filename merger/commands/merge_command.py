@@ -3,18 +3,40 @@
 
 import os
 import shlex
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import psycopg
 import typer
 
-from merger.commands.options import Config, Database, DryRun, Endpoint, Json, Names, Threads
-from merger.commands.session import open_datastore, open_registry, progress_bar, reported
-from merger.settings import DEFAULT_BATCH_SIZE
+from merger.commands.options import (
+    Config,
+    Database,
+    DryRun,
+    Endpoint,
+    Json,
+    Names,
+    OnConflict,
+    Threads,
+)
+from merger.commands.session import (
+    open_datastore,
+    open_registry,
+    policies_of,
+    progress_bar,
+    reported,
+)
+from merger.settings import DEFAULT_BATCH_SIZE, SettingsError
+from registry.errors import QuantumExecError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from merger.central_registry import CentralRegistry
-    from merger.follow import Ending, Merged
+    from merger.commands.session import Report
+    from merger.follow import Ending, Follower, Merged
     from merger.merge import MergeOptions
     from merger.progress import Progress
     from transfer_plugins.object_store import ObjectStore
@@ -59,21 +81,15 @@ def merge(
         ),
     ] = None,
     retries: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=0,
             metavar="N",
-            help="With --follow and no DAG: a quantum has failed after more than N attempts.",
-        ),
-    ] = 0,
-    on_conflict: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="POLICY",
-            help="defer, keep, replace or fail; as DATASET_TYPE=POLICY or dimension:NAME=POLICY "
-            "for one of them. May be given again. (defer by default)",
+            help="With --follow and no DAG: a quantum has failed after more than N attempts. "
+            "(0 by default)",
         ),
     ] = None,
+    on_conflict: OnConflict = None,
     connections: Annotated[
         int | None, typer.Option(min=1, help="Connections to the database. (1 by default)")
     ] = None,
@@ -112,23 +128,25 @@ def merge(
     successful, and there is no delta of it; 15: deltas were left because of conflicts.
     """
     from merger import dry_run as rehearsal
-    from merger.conflict_policy import parse
     from merger.dag_status import DagStatusFile
     from merger.follow import DEFAULT_POLL_S, Ending
     from merger.leases import DEFAULT_LEASE_S
     from merger.merge import MergeOptions
-    from merger.merge_reports import merge_object, show_merge
 
     with reported(as_json) as report:
+        _check_options(follow=follow, poll=poll, retries=retries, dag_status=dag_status)
+        if dry_run and (follow or dag_status or output_chain):
+            option = "--follow" if follow else "--dag-status" if dag_status else "--output-chain"
+            raise SettingsError(f"{option}: expected no --dry-run, which only looks at deltas once")
         store, run, read = open_datastore(names, config, endpoint_url)
         options = MergeOptions(
             batch_size=batch_size or read.batch_size or DEFAULT_BATCH_SIZE,
             threads=threads or read.threads,
             connections=connections or read.connections or 1,
             lease_s=lease or DEFAULT_LEASE_S,
-            policies=parse(on_conflict or read.on_conflict or []),
+            policies=policies_of(on_conflict, read),
         )
-        ending = Ending(DagStatusFile(dag_status) if dag_status else None, retries)
+        ending = Ending(DagStatusFile(dag_status) if dag_status else None, retries or 0)
         with (
             progress_bar(f"merge {run}", quiet=quiet) as progress,
             open_registry(database, config, progress.wait) as registry,
@@ -141,7 +159,9 @@ def merge(
                     progress=progress,
                 )
             else:
-                merging = _Merging(registry, store, run, options, ending, progress)
+                words = words_behind(database, config)
+                show = partial(_show, report, store.uri, words)
+                merging = _Merging(registry, store, run, options, ending, progress, show)
                 poll_s = (poll or DEFAULT_POLL_S) if follow else None
                 merged = merging.run_to_end(poll_s, remerge, output_chain or read.output_chain)
         if dry_run:
@@ -150,9 +170,46 @@ def merge(
                 lambda console: rehearsal.show_dry_run(console, found),
             )
             raise typer.Exit(found.exit_code)
-        merged.datastore, merged.words = store.uri, words_behind(database, config)
-        report(merge_object(merged), lambda console: show_merge(console, merged))
+        show(merged)
         raise typer.Exit(merged.exit_code)
+
+
+def _check_options(
+    *, follow: bool, poll: float | None, retries: int | None, dag_status: Path | None
+) -> None:
+    """Refuse what would have no effect, and a file that cannot come to be there.
+
+    Raises
+    ------
+    SettingsError
+    """
+    if not follow and (poll is not None or retries is not None):
+        option = "--retries" if poll is None else "--poll"
+        raise SettingsError(f"{option}: expected --follow, found a merge that looks once")
+    if retries is not None and dag_status is not None:
+        raise SettingsError("--retries: expected no --dag-status; DAGMan knows which are left")
+    if dag_status is None:
+        return
+    found = None
+    if dag_status.exists() and not dag_status.is_file():
+        found = "something else"
+    elif not follow and not dag_status.parent.is_dir():
+        found = "no such directory"
+    if found is not None:
+        raise SettingsError(
+            "--dag-status: expected the file that NODE_STATUS_FILE names in the DAG, found "
+            f"{found}: {str(dag_status)!r}"
+        )
+
+
+def _show(report: "Report", datastore: str, words: list[str], merged: "Merged") -> None:
+    from merger.failures import message_of
+    from merger.merge_reports import merge_object, show_merge
+
+    merged.datastore, merged.words = datastore, words
+    report(merge_object(merged), lambda console: show_merge(console, merged))
+    if merged.error is not None:
+        print(f"registry-merge: {message_of(merged.error)}", file=sys.stderr)
 
 
 class _Merging:
@@ -166,7 +223,9 @@ class _Merging:
         options: "MergeOptions",
         ending: "Ending",
         progress: "Progress",
+        show: "Callable[[Merged], None]",
     ) -> None:
+        self._show = show
         self._registry, self._store, self._run = registry, store, run
         self._options, self._ending, self._progress = options, ending, progress
 
@@ -183,17 +242,28 @@ class _Merging:
             StopRequest() as stop,
             RunMerge(registry, store, self._run, self._options, progress) as merge,
         ):
-            stop.on_stop = merge.stop
-            if remerge:
-                let_back(registry, self._run)
             ending = self._ending
             follower = Follower(
                 *(registry, store, merge), ending=ending, stop=stop, progress=progress
             )
+            stop.on_stop, stop.on_late = merge.stop, lambda: self._end_now(follower)
+            if remerge:
+                let_back(registry, self._run)
             merged = follower.merge_once() if poll_s is None else follower.follow(poll_s)
             if chain is not None and merged.stopped_by is None:
-                prepend_run(registry, chain, self._run)
+                try:
+                    prepend_run(registry, chain, self._run)
+                except (QuantumExecError, psycopg.Error) as error:
+                    merged.error = error
             return merged
+
+    def _end_now(self, follower: "Follower") -> None:
+        """End the process: what it has begun does not end, and is as if it had not been begun."""
+        merged = follower.so_far()
+        self._progress.wait("ends in the middle of a pass, which does not come to its end")
+        self._show(merged)
+        sys.stdout.flush()
+        os._exit(merged.exit_code)
 
 
 def words_behind(database: str | None, config: Path | None) -> list[str]:

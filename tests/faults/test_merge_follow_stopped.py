@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A merge that is told to stop drains; one that is killed goes on where it was."""
 
+import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ class SlowSite:
             *("merge", self.datastore, self.graph.run, "--database", self.site.address),
             *("--batch-size", "2", "--threads", "1", "--json", *options),
             **({"AWS_ENDPOINT_URL": self.proxy.endpoint} if slow else {}),
+            AWS_MAX_ATTEMPTS="3",
         )
 
     def n_merged(self) -> int:
@@ -96,6 +98,20 @@ def test_it_finishes_what_it_has_begun(
     assert same_as_one_clean_merge(slow, other_database)
 
 
+def test_it_does_not_wait_for_what_does_not_come(slow: SlowSite, other_database: str) -> None:
+    """A datastore that hangs keeps it for some seconds, not for minutes."""
+    with slow.merge("--lease", "1") as merging:
+        slow.wait_until_slow()
+        merging.send(signal.SIGTERM)
+        code, stdout, stderr = merging.end(timeout_s=30)
+    assert (code, json.loads(stdout)["stopped_by"]) == (ExitCode.STOPPED, "SIGTERM")
+    assert "ends in the middle of a pass" in stderr
+    slow.go_on.set()
+    with slow.merge("--lease", "1", slow=False) as merging:
+        assert merging.report()["exit_code"] == ExitCode.OK
+    assert same_as_one_clean_merge(slow, other_database)
+
+
 def test_all_done_is_no_stop(slow: SlowSite) -> None:
     """The signal came during the last batch."""
     slow.n_free = N_DELTAS - 1
@@ -141,7 +157,6 @@ def test_datastore_that_is_away_for_a_while(slow: SlowSite) -> None:
     """A follower waits for it; nothing is lost."""
     slow.proxy.rule = lambda method, key: Fault(503, "SlowDown") if "/deltas/" in key else None
     with slow.merge("--follow", "--poll", "0.1") as merging:
-        # Each request is tried for half a minute before that.
         merging.wait_for_message("waits for the datastore")
         slow.proxy.rule = lambda method, key: None
         assert merging.report()["n_deltas_merged"] == N_DELTAS

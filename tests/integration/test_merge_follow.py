@@ -10,16 +10,14 @@ import pytest
 from merger.central_registry import CentralRegistry
 from merger.dag_status import DagStatusFile, NodeStatus
 from merger.exit_codes import ExitCode
-from merger.follow import Ending, Follower, Merged
-from merger.merge import RunMerge
-from merger.progress import Progress
-from merger.stopping import StopRequest
+from merger.follow import Ending
 from merger.unfinished import UnfinishedReason
 from registry.attempt import AttemptStatus
 from registry.graph_record import PredictedQuantum
 from tests import factories
 from tests.dag_files import write_dag_status
 from tests.fix_merge import MergeSite
+from tests.follow_steps import Steps
 from tests.merge_process import MergeProcess
 from tests.processes import wait_until
 
@@ -159,48 +157,13 @@ def test_bad_delta_is_an_attempt_without_success(chain: MergeSite) -> None:
 def test_bad_deltas_are_read_once(chain: MergeSite) -> None:
     """Later passes neither read them nor write about them."""
     key = factories.put_delta(chain.store, chain.delta(0, 1), b"{")
-    follower = make_follower(chain, Ending(n_retries=1))
+    follower = Steps(chain, Ending(n_retries=1))
     with follower:
         follower.look()
         chain.store.path(key).write_bytes(b'{"other": "bytes"}')
         follower.look()
         assert [bad.reason for bad in follower.merged().report.quarantined] == ["truncated"]
     assert chain.merge().quarantined[0].reason == "checksum"
-
-
-class Steps:
-    """A follower that makes one pass at a time, in this process."""
-
-    def __init__(self, site: MergeSite, ending: Ending) -> None:
-        self.stop = StopRequest()
-        self._merge = RunMerge(site.registry, site.store, site.graph.run)
-        self.follower = Follower(
-            *(site.registry, site.store, self._merge),
-            ending=ending,
-            stop=self.stop,
-            progress=Progress(),
-        )
-
-    def __enter__(self) -> "Steps":
-        self.stop.__enter__()
-        self._merge.__enter__()
-        return self
-
-    def __exit__(self, *_: None) -> None:
-        self._merge.__exit__(None, None, None)
-        self.stop.__exit__(None, None, None)
-
-    def look(self) -> bool:
-        """Make a pass; tells whether it was the last."""
-        return self.follower._look()
-
-    def merged(self) -> Merged:
-        """What it would report now."""
-        return self.follower._merged(self.follower._unfinished(), is_stopped=False)
-
-
-def make_follower(site: MergeSite, ending: Ending) -> Steps:
-    return Steps(site, ending)
 
 
 @pytest.fixture
@@ -212,7 +175,7 @@ def dag(tmp_path: Path) -> Iterator[Path]:
 def test_dag_decides_what_failed(chain: MergeSite, dag: Path) -> None:
     """A failed attempt is final when DAGMan says so; without its file all is open."""
     chain.put(chain.delta(0, 1, status=FAILED))
-    with make_follower(chain, Ending(DagStatusFile(dag))) as steps:
+    with Steps(chain, Ending(DagStatusFile(dag))) as steps:
         assert not steps.look()
         write_dag_status(dag, chain.graph, [NodeStatus.READY, *[NodeStatus.NOT_READY] * 2])
         assert not steps.look()
@@ -267,11 +230,14 @@ def test_delta_that_is_leased_is_not_missing(site: MergeSite, dag: Path) -> None
 
 
 def test_status_file_that_says_nothing(site: MergeSite, dag: Path) -> None:
+    """What can be merged is merged, and then it is told."""
+    site.put(site.delta(0, 1))
     words = ("merge", site.uri, site.graph.run, "--database", site.address)
     with MergeProcess(*words, "--dag-status", str(dag)) as merging:
         code, _, stderr = merging.end()
     assert code == ExitCode.ERROR
-    assert "expected what DAGMan writes, found nothing of that; --follow waits for it" in stderr
+    assert "expected what DAGMan writes, found no such file; what could be merged is" in stderr
+    assert site.rows("SELECT count(*) FROM merged_attempt") == [(1,)]
     with follow(site, "--dag-status", str(dag)) as following:
         following.wait_for_message("waits for the node status file")
         following.send(signal.SIGTERM)
