@@ -3,8 +3,8 @@
 
 A value of a dimension is an integer or text, and ``5`` is another data ID than ``"5"``. Parquet
 says which it is. In CSV a column is text if the command line says so, else what data IDs in the
-central registry have, else integers if every value of it is one as people write it (no leading
-zeros, no plus, at most 18 digits), else text.
+central registry have (`known_kinds`), else integers if every value of it is one as people write it
+(no leading zeros, no plus, at most 18 digits), else text.
 """
 
 import enum
@@ -129,14 +129,6 @@ class DataIdColumns:
                 f"as data IDs in the central registry have, found {found.value}"
             )
         self.kinds[name] = found
-
-
-def kinds_of(data_id: Mapping[str, object]) -> dict[str, ValueKind]:
-    """Tell of each value of a data ID what it is."""
-    return {
-        name: ValueKind.TEXT if isinstance(value, str) else ValueKind.INTEGER
-        for name, value in data_id.items()
-    }
 
 
 def canonical_data_ids(

@@ -22,18 +22,20 @@ from merger.data_id_columns import (
     INTEGER_TEXT,
     MAX_DATA_ID_BYTES,
     DataIdColumns,
-    ValueKind,
-    kinds_of,
 )
 from merger.duplicate_rows import Claims
 from merger.exit_codes import ExitCode
+from merger.known_kinds import kinds_of_records
 from merger.outside_entries import insert_records
 from merger.progress import Progress
 from merger.source_table import BadRows, Numbers, Rows, SourceTable, SourceTableError
 from registry.model import DimensionRecord, check_identifier
 from registry.typed_json import canonical
 
-_NUMBER_TEXT = r"^[+-]?(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,2})?$"
+# With leading zeros it is a name, which would not come back from a number.
+_NUMBER_TEXT = (
+    r"^[+-]?(?:(?:0|[1-9][0-9]{0,39})(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,2})?$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,15 @@ class _DimensionIngestion:
             )
         if strange := sorted(set(ingest.as_text) - set(table.columns)):
             raise SourceTableError(f"{where}: --text: expected columns, found {strange}")
-        self._data_ids = DataIdColumns(
-            table, ingest.key, key & set(ingest.as_text), registry.read_snapshot(self._known)
+        known, texts = registry.read_snapshot(
+            lambda cursor: kinds_of_records(cursor, ingest.dimension, ingest.key)
         )
+        self._data_ids = DataIdColumns(table, ingest.key, key & set(ingest.as_text), known)
         self._facts = [name for name in table.columns if name not in key]
         self._kinds = dict.fromkeys(self._facts, "" if table.is_parquet else "integers")
+        if not table.is_parquet:
+            # What is text in a record that is there is text here, though it looks like a number.
+            self._kinds |= {name: "text" for name in texts if name in self._kinds}
         self._kinds |= {name: "text" for name in ingest.as_text if name in self._kinds}
         self.report = DimensionReport(ingest.dimension)
 
@@ -147,15 +153,6 @@ class _DimensionIngestion:
             self._insert(records)
             progress.advance(len(records), 2 * len(records))
         return self.report
-
-    def _known(self, cursor: Cursor) -> dict[str, ValueKind]:
-        """What values are in records that are there, of this dimension before others."""
-        known: dict[str, ValueKind] = {}
-        for dimension in [*self._ingest.key, self._ingest.dimension]:
-            cursor.execute(outside_statements.READ_SOME_RECORD_ID, (dimension,))
-            for (data_id,) in cursor:
-                known |= kinds_of(data_id)
-        return known
 
     def _meet_facts(self, rows: Rows, bad: BadRows) -> None:
         """Find out of each column of facts what it has; a CSV column is what all values are."""

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import Cursor
 
-from merger import outside_statements
 from merger.central_registry import CentralRegistry
 from merger.collation import JSON, SCHEMAS
 from merger.conflict_policy import DEFER_ALL, ConflictPolicies
@@ -24,12 +23,12 @@ from merger.data_id_columns import (
     ValueKind,
     canonical_data_ids,
     derived_ids,
-    kinds_of,
 )
 from merger.dataset_types import DatasetTypeConflictError, read_dataset_type
 from merger.duplicate_rows import Claims, row_texts
 from merger.exit_codes import ExitCode, lowest
 from merger.file_columns import Places, check_checksums, check_ids, check_sizes
+from merger.known_kinds import kinds_of_datasets
 from merger.measured_files import Measured
 from merger.outside_entries import EntryCounts, OutsideBatch, OutsideEntries, OutsideEntryError
 from merger.progress import Progress
@@ -153,9 +152,7 @@ class _FileIngestion:
                 "nothing was ingested; mend them, or leave them out with --skip-bad"
             )
         is_dry, policies = self._ingest.is_dry, self._ingest.policies
-        entries = OutsideEntries(
-            self._registry, policies=policies, is_dry=is_dry, adopts=True
-        )
+        entries = OutsideEntries(self._registry, policies=policies, is_dry=is_dry, adopts=True)
         entries.ensure([self._ingest.run], [self._type])
         self._progress.start(self.report.n_rows)
         entries.insert_all(self._batches(), self._progress)
@@ -186,14 +183,7 @@ class _FileIngestion:
                 f"dataset type {name!r}: the central registry has dimensions and storage class "
                 f"{has}, the command line has {given}; leave these options out, or use another name"
             )
-        known: dict[str, ValueKind] = {}
-        for dimension in found.dimensions:
-            cursor.execute(outside_statements.READ_SOME_RECORD_ID, (dimension,))
-            known |= {n: k for (d,) in cursor for n, k in kinds_of(d).items() if n == dimension}
-        cursor.execute(outside_statements.READ_SOME_DATA_ID, (name,))
-        for (data_id,) in cursor:
-            known |= kinds_of(data_id)
-        return found, known
+        return found, kinds_of_datasets(cursor, name, found.dimensions)
 
     def _choose_columns(self) -> str:
         """See that the table has the columns that it needs; returns the one of the place."""

@@ -124,8 +124,37 @@ SELECT found.data_id FROM run r CROSS JOIN LATERAL (
 ) AS found LIMIT 1
 """
 
-# Some data ID among the records of a dimension.
-READ_SOME_RECORD_ID = "SELECT data_id FROM dimension_record WHERE dimension = %s LIMIT 1"
+# Some record of a dimension.
+READ_SOME_RECORD = "SELECT data_id, record FROM dimension_record WHERE dimension = %s LIMIT 1"
+
+# What JSON has as the value of a dimension: in some record of it.
+READ_OWN_KIND = """
+SELECT jsonb_typeof(data_id->%(dimension)s::text) FROM dimension_record
+WHERE dimension = %(dimension)s::text LIMIT 1
+"""
+
+# The same in some record of each other dimension, and in some data ID of each dataset type, that
+# has it; one by one, so that the indexes serve.
+READ_OTHER_KINDS = """
+WITH RECURSIVE others AS (
+    (SELECT dimension FROM dimension_record ORDER BY dimension LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT r.dimension FROM dimension_record r WHERE r.dimension > o.dimension
+        ORDER BY r.dimension LIMIT 1
+    ) FROM others o WHERE o.dimension IS NOT NULL
+)
+SELECT jsonb_typeof(one.data_id->%(dimension)s::text) FROM others o CROSS JOIN LATERAL (
+    SELECT r.data_id FROM dimension_record r WHERE r.dimension = o.dimension LIMIT 1
+) AS one WHERE one.data_id ? %(dimension)s::text
+UNION
+SELECT jsonb_typeof(one.data_id->%(dimension)s::text) FROM dataset_type t CROSS JOIN LATERAL (
+    SELECT found.data_id FROM run r CROSS JOIN LATERAL (
+        SELECT d.data_id FROM dataset d
+        WHERE d.run = r.run AND d.dataset_type = t.dataset_type LIMIT 1
+    ) AS found LIMIT 1
+) AS one WHERE t.dimensions ? %(dimension)s::text
+"""
 
 # How many of these dimension records are there, with the same content and with other content?
 COUNT_RECORDS = """

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from merger.cli import app
 from merger.exit_codes import ExitCode
 from registry.model import derived_id
 from tests.fix_merge import MergeSite
 from tests.integration.test_merge_cli import call
-from tests.sqlite_files import make
+from tests.sqlite_files import FIRST, ROWS, SUM, make
 
 KIND = ("--dimensions", "exposure", "--storage-class", "Fits")
 
@@ -92,3 +95,25 @@ def test_import(site: MergeSite, tmp_path: Path) -> None:
     assert wrong.returncode == ExitCode.ERROR
     assert "SQLite file" in wrong.stderr and "No such file" in wrong.stderr
     assert "expected OLD=NEW, found 'x'" in call(*words, "--run", "x").stderr
+
+
+def test_policies_of_the_configuration_file(site: MergeSite, tmp_path: Path) -> None:
+    """They hold for whatever meets conflicts; an option wins over them."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"database: {site.address}\non_conflict: fail\n")
+    words = {
+        "ingest-files": ("bias", "raw/all", str(tmp_path / "table"), *KIND),
+        "import": (str(tmp_path / "file"),),
+    }
+    for size in (1, 2):
+        (tmp_path / "table").write_text(f"uri,exposure,size\na,1,{size}\n")
+        (tmp_path / "file").unlink(missing_ok=True)
+        make(tmp_path / "file", ROWS | {"datastore_record": [(FIRST, "a", size, SUM, "Fits")]})
+        expected = ExitCode.CONFLICTS_REFUSED if size == 2 else ExitCode.OK
+        for command, arguments in words.items():
+            done = CliRunner().invoke(app, [command, *arguments, "--config", str(config)])
+            assert done.exit_code == expected, done.output
+    keep = ["import", *words["import"], "--config", str(config), "--on-conflict", "keep"]
+    done = CliRunner().invoke(app, keep)
+    assert done.exit_code == ExitCode.OK
+    assert site.rows("SELECT DISTINCT decision FROM conflict_decision") == [("keep",)]

@@ -16,7 +16,7 @@ from registry.model import DimensionRecord
 from tests.fix_merge import MergeSite
 
 HEAD = "instrument,exposure,airmass,name,n\n"
-ROWS = "cam,1,1.25,x,3\ncam,2,,y,04\ncam,1,1.25,x,3\n"
+ROWS = "cam,1,1.25,x,3\ncam,2,,y,4e0\ncam,1,1.25,x,3\n"
 
 
 class Ingests:
@@ -69,6 +69,20 @@ def test_types_of_parquet(ingest: Ingests) -> None:
     assert ingest.stored() == [({"exposure": 7}, {"f": 0.1, "b": True, "n": None})]
     with pytest.raises(SourceTableError, match=r"column 'exposure': expected integers, .* text"):
         ingest(pa.table({"exposure": ["7"]}), key=["exposure"])
+
+
+def test_kinds_that_the_registry_has(ingest: Ingests) -> None:
+    """Of keys in records of other dimensions, and of facts in records of this one."""
+    ingest("instrument,exposure,name\n007,x1,08\n")
+    wanted = {"instrument": "007", "exposure": "x1"}
+    assert ingest.stored() == [(wanted, {"name": "08"})]
+    ingest("instrument,exposure,name\n8,9,10\n")
+    assert ({"instrument": "8", "exposure": "9"}, {"name": "10"}) in ingest.stored()
+    records = DimensionIngest("detector", key=["instrument", "detector"])
+    ingest.path.write_text("instrument,detector\n9,3\n")
+    with SourceTable(str(ingest.path)) as source:
+        ingest_dimensions(ingest.site.registry, source, records)
+    assert ({"instrument": "9", "detector": 3}, {}) in ingest.stored()
 
 
 def test_other_content_is_a_conflict_whichever_came_first(ingest: Ingests) -> None:

@@ -9,13 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from merger.conflict_policy import parse
+from merger.collection_chains import ChainMode, CollectionError, change_chain
+from merger.conflict_policy import DEFER_ALL, parse
 from merger.dataset_types import DatasetTypeConflictError
 from merger.exit_codes import ExitCode
 from merger.file_ingest import FileIngest, IngestReport, ingest_files
-from merger.outside_entries import OutsideEntryError
+from merger.forgetting import forget
+from merger.outside_entries import OutsideEntryError, insert_records
 from merger.source_table import SourceTable, SourceTableError
-from registry.model import derived_id
+from registry.model import DimensionRecord, derived_id
 from tests.fix_merge import MergeSite
 from transfer_plugins.checksums import checksum_of_bytes
 
@@ -157,6 +159,33 @@ def test_kinds_of_values(ingest: Ingests) -> None:
     assert ingest.stored()[3][1] == {"exposure": 5, "detector": "1"}
 
 
+@pytest.mark.parametrize("is_of_records", [True, False])
+def test_kinds_that_other_data_ids_have(ingest: Ingests, is_of_records: bool) -> None:
+    """A detector is text in records of another dimension, or in data IDs of another type."""
+    site, data_id = ingest.site, {"exposure": 1, "detector": "007"}
+    if is_of_records:
+        records = [DimensionRecord("exposure_detector", data_id, {"x": 1})]
+        insert_records(site.registry, records, DEFER_ALL)
+    else:
+        ingest("key,exposure,detector\nold,1,007\n", dataset_type="flat")
+    ingest("key,exposure,detector\na,1,2\n")
+    (new,) = (row[1] for row in ingest.stored() if row[0] == "a")
+    assert new == {"exposure": 1, "detector": "2"}
+
+
+def test_dry_run_fails_where_the_real_one_does(ingest: Ingests) -> None:
+    ingest(HEAD + ROWS)
+    change_chain(ingest.site.registry, "all", [RUN], ChainMode.REDEFINE)
+    conflicting = HEAD + "other.fits,1,10,100,\n"
+    for is_dry in (True, False):
+        with pytest.raises(CollectionError, match="'all': expected a RUN, found a chain"):
+            ingest(HEAD + ROWS, run="all", is_dry=is_dry)
+        refused = ingest(conflicting, policies=parse(["fail"]), is_dry=is_dry)
+        assert refused.exit_code == ExitCode.CONFLICTS_REFUSED
+    codes = [ingest(conflicting, is_dry=is_dry).exit_code for is_dry in (True, False, True)]
+    assert codes == [ExitCode.CONFLICTS, ExitCode.CONFLICTS, ExitCode.OK]
+
+
 def test_text_by_option_and_ids_given(ingest: Ingests) -> None:
     given = derived_id("given")
     text = f"key,exposure,detector,dataset_id\na,1,007,\nb,2,8,{given.upper()}\n"
@@ -262,3 +291,22 @@ def test_ingested_files_and_a_merge(ingest: Ingests) -> None:
     ingest(HEAD + ROWS)
     ingest.site.merge()
     assert ingest.site.differences() == []
+
+
+@pytest.mark.parametrize("is_merged_first", [True, False])
+def test_forget_leaves_what_was_ingested(ingest: Ingests, is_merged_first: bool) -> None:
+    """The same file as an output of an attempt, and registered by a person."""
+    site, delta = ingest.site, ingest.site.delta(0, 1)
+    row, record = delta.rows.dataset[0], delta.rows.datastore_record[0]
+    site.put(delta)
+    texts = map(str, [*row.data_id.values(), record.size_bytes, record.checksum, row.dataset_id])
+    table = f"{HEAD.strip()},dataset_id\n{record.object_key},{','.join(texts)}\n"
+    wanted = {"dataset_type": row.dataset_type, "run": site.graph.run}
+    acts = [site.merge, lambda: ingest(table, storage_class=record.storage_class, **wanted)]
+    for act in acts if is_merged_first else acts[::-1]:
+        act()
+    assert site.differences() == []
+    found = forget(site.registry, site.graph.run)
+    assert (found.n_datasets, found.n_from_outside) == (1, 1)
+    left = site.rows("SELECT dataset_id::text, attempt_id FROM dataset")
+    assert left == [(row.dataset_id, None)]
