@@ -31,8 +31,11 @@ _LIMITS = {
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "9",
+    "fallback_application_name": "registry-merge",
 }
-"""For how long a network may be silent, unless address, service or environment say otherwise."""
+"""For how long a network may be silent, unless address, service or environment say otherwise; and
+who we are, for those who look at the sessions of the server.
+"""
 
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
 

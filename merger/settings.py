@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Settings of ``registry-merge``: options, environment, configuration file."""
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -133,7 +134,8 @@ def has_password(address: str) -> bool:
 
 
 def _parse(address: str) -> dict[str, str]:
-    address = address.strip().replace("postgresql+psycopg://", "postgresql://", 1)
+    # Addresses of a Butler name a driver of Python.
+    address = re.sub(r"\Apostgresql\+\w+://", "postgresql://", address.strip())
     try:
         parsed = conninfo_to_dict(address)
     except ProgrammingError:
