@@ -125,7 +125,7 @@ CHANGES: list[tuple[FindingKind, Change]] = [
         FindingKind.DATASET_UNEXPECTED,
         sql(
             f"INSERT INTO dataset VALUES (gen_random_uuid(), '{factories.RUN}', 'image', "
-            f"'{{\"exposure\": 99}}', gen_random_uuid(), gen_random_uuid())"
+            f"'{{\"exposure\": 99}}', gen_random_uuid(), '{attempt(1)}')"
         ),
     ),
     (
