@@ -50,8 +50,12 @@ class Reason(enum.StrEnum):
     """Its rows contradict each other, name keys outside of the RUN, or are more than allowed."""
     QUANTUM_OF_OTHER_RUN = "quantum_of_other_run"
     """The central registry has its quantum in another RUN."""
+    ATTEMPT_OF_OTHER_RUN = "attempt_of_other_run"
+    """The ledger has its attempt id in another RUN."""
     REFUSED_BY_DATABASE = "refused_by_database"
     """PostgreSQL does not take its rows: NUL in text, a number or an index entry too large."""
+    REFUSED_BY_DATASTORE = "refused_by_datastore"
+    """The datastore does not let this object be read, though others."""
     BAD_ARCHIVE = "bad_archive"
     """Of a file of archived deltas: it is damaged, and may have had deltas that are lost."""
 

@@ -5,14 +5,18 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 
 from merger import delta_listing
-from merger.delta_checks import ReadDeltas
+from merger.delta_checks import BadDelta, ReadDeltas, Reason
 from merger.plain_deltas import check_deltas
 from merger.predictions import Predictions
-from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
+from transfer_plugins.object_store import (
+    ObjectNotFoundError,
+    ObjectStore,
+    TransferRefusedError,
+)
 
 # Threads help with files that are not in memory; S3 answers many requests at once.
 _THREADS_FOR_FILES = 4
@@ -26,7 +30,13 @@ _CHECKED_AT_ONCE = 250
 
 __all__ = ["ReadDeltas", "list_deltas", "read_batches", "read_whole"]
 
-Contents = list[tuple[str, bytes]]
+
+@dataclass(slots=True)
+class _Read:
+    """Key and bytes of some deltas, and those that could not be read."""
+
+    contents: list[tuple[str, bytes]] = field(default_factory=list)
+    refused: list[BadDelta] = field(default_factory=list)
 
 
 def list_deltas(store: ObjectStore, run: str) -> tuple[dict[str, str], list[str]]:
@@ -49,6 +59,7 @@ def read_batches(
     *,
     batch_size: int,
     threads: int | None = None,
+    are_refused_left: bool = False,
 ) -> Iterator[ReadDeltas]:
     """Read, verify and check deltas in batches.
 
@@ -58,6 +69,8 @@ def read_batches(
         Keys in one batch; fewer in the first.
     threads
         Objects read at once; by default 4 for ``file://`` and 16 for S3.
+    are_refused_left
+        Deltas that the datastore does not let us read are bad, and not an error.
 
     Raises
     ------
@@ -69,10 +82,11 @@ def read_batches(
 
     with ThreadPoolExecutor(threads, "read-delta") as pool:
         # The next batch is being read while one is checked.
-        reading: deque[Iterator[Contents]] = deque()
+        reading: deque[Iterator[_Read]] = deque()
         for batch in _growing(keys, batch_size):
             n_keys = max(1, min(_KEYS_AT_ONCE, len(batch) // (threads * 4)))
-            reading.append(pool.map(partial(_read, store), _batched(batch, n_keys)))
+            read = partial(_read, store, are_refused_left=are_refused_left)
+            reading.append(pool.map(read, _batched(batch, n_keys)))
             if len(reading) > 1:
                 yield _check_all(reading.popleft(), predictions)
         if reading:
@@ -90,20 +104,33 @@ def read_whole(
     return found
 
 
-def _read(store: ObjectStore, keys: Iterable[str]) -> Contents:
-    contents = []
+def _read(store: ObjectStore, keys: Iterable[str], *, are_refused_left: bool) -> _Read:
+    read = _Read()
     for key in keys:
-        with suppress(ObjectNotFoundError):
-            contents.append((key, store.get(key)))
-    return contents
+        try:
+            read.contents.append((key, store.get(key)))
+        except ObjectNotFoundError:
+            pass
+        except TransferRefusedError as error:
+            if not are_refused_left:
+                raise
+            message = f"delta {key!r}: {error}"
+            read.refused.append(BadDelta(key, Reason.REFUSED_BY_DATASTORE, message))
+    return read
 
 
-def _check_all(parts: Iterable[Contents], predictions: Predictions) -> ReadDeltas:
+def _check_all(parts: Iterable[_Read], predictions: Predictions) -> ReadDeltas:
     found = ReadDeltas()
-    contents = itertools.chain.from_iterable(parts)
+    contents = itertools.chain.from_iterable(_contents(parts, found.bad))
     while some := list(itertools.islice(contents, _CHECKED_AT_ONCE)):
         found.add(check_deltas(some, predictions))
     return found
+
+
+def _contents(parts: Iterable[_Read], bad: list[BadDelta]) -> Iterator[list[tuple[str, bytes]]]:
+    for read in parts:
+        bad += read.refused
+        yield read.contents
 
 
 def _growing(keys: Iterable[str], size: int) -> Iterator[list[str]]:

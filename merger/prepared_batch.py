@@ -114,6 +114,7 @@ def prepare(
         predictions,
         batch_size=_DELTAS_AT_ONCE,
         threads=threads,
+        are_refused_left=True,
     ):
         batch.keys.extend(good.key for good in read.good)
         batch.attempt_ids.extend(good.delta.attempt_id for good in read.good)

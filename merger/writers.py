@@ -8,12 +8,13 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
 from merger.central_registry import CentralRegistry
+from merger.delta_checks import BadDelta, Reason
 from merger.insertion import Inserted, Insertion
 from merger.leases import Claim, Leases
 from merger.prepared import DeltaReader
 from merger.prepared_batch import PreparedBatch
 from merger.progress import Progress
-from transfer_plugins.object_store import TransferError
+from transfer_plugins.object_store import TransferError, TransferRefusedError
 
 _BATCHES_AHEAD = 2
 """Being read or waiting in memory, for each connection."""
@@ -22,6 +23,9 @@ _LONGEST_PAUSE_S = 2.0
 
 SILENT_S = 600.0
 """Longer than a client of S3 tries one request."""
+
+_REFUSED_IN_ROW = 3
+"""So many deltas are refused, and none is read between them: the bucket refuses everything."""
 
 _SILENT_STOPPED_S = 5.0
 _STEP_S = 1.0
@@ -49,6 +53,34 @@ class Written(Inserted):
     n_gone: int = 0
 
 
+class Refusals:
+    """Whether the datastore refuses single deltas, or whatever it is asked for.
+
+    Used by several threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: BadDelta | None = None
+        self._n_in_row = 0
+
+    def note(self, batch: PreparedBatch) -> None:
+        """Take note of what came of a batch.
+
+        Raises
+        ------
+        transfer_plugins.object_store.TransferRefusedError
+            If it is as good as all.
+        """
+        refused = [bad for bad in batch.bad if bad.reason is Reason.REFUSED_BY_DATASTORE]
+        with self._lock:
+            self._last = refused[-1] if refused else self._last
+            has_read = batch.n_keys > len(refused)
+            self._n_in_row = len(refused) + (0 if has_read else self._n_in_row)
+            if not has_read and self._n_in_row >= _REFUSED_IN_ROW and self._last:
+                raise TransferRefusedError(self._last.message)
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """What the connections of a pass have in common."""
@@ -60,6 +92,7 @@ class Shared:
     """Set to let every connection end after what it has begun."""
     batch_size: int
     silent_s: float = SILENT_S
+    refusals: Refusals = field(default_factory=Refusals)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -126,6 +159,7 @@ class Writer:
         with written.counts.timed("read"):
             self._wait_for(reading)
         batch = reading.result()
+        shared.refusals.note(batch)
         shared.leases.renew(self._registry)
         inserted = self._insertion.insert(batch, claim.lease_id)
         shared.leases.returned(claim.lease_id)

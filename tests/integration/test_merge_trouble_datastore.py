@@ -16,7 +16,7 @@ from merger.central_registry import CentralRegistry
 from merger.exit_codes import ExitCode
 from merger.merge import merge_run
 from tests import factories
-from tests.dumps import dump
+from tests.dumps import dump, rows
 from tests.fix_merge import MergeSite
 from tests.processes import wait_until
 from tests.refusals import call
@@ -102,6 +102,26 @@ def test_permission_lost_half_way(
         done = merge(tmp_path, database, "--endpoint-url", proxy.endpoint)
     text = "S3 said AccessDenied: said no"
     check(done, ExitCode.NOT_PERMITTED, text, f"s3://{BUCKET}/repo/", "see registry-merge doctor")
+    check_completed(tmp_path, database, other_database)
+
+
+def test_one_object_that_may_not_be_read(
+    tmp_path: Path, bucket: Any, s3_endpoint: str, database: str, other_database: str
+) -> None:
+    refused: set[str] = set()
+
+    def refuse_one(method: str, key: str) -> Fault | None:
+        if method == "GET" and key.endswith(".json") and "/deltas/" in key:
+            refused.update(set() if refused else {key})
+        return Fault(403, "AccessDenied") if key in refused else None
+
+    with S3Proxy(s3_endpoint, refuse_one) as proxy:
+        done = merge(tmp_path, database, "--endpoint-url", proxy.endpoint)
+    assert done.returncode == ExitCode.QUARANTINED, done.stderr
+    assert n_merged(database) == N_DELTAS - 1
+    ((key, reason, message),) = rows(database, "SELECT delta_key, reason, message FROM quarantine")
+    assert next(iter(refused)).endswith(key) and reason == "refused_by_datastore"
+    assert message.startswith(f"delta {key!r}: ") and "S3 said AccessDenied" in message
     check_completed(tmp_path, database, other_database)
 
 
