@@ -4,7 +4,7 @@
 The ledger keeps the attempts, marked, so that no merge that is running or comes later brings them
 back; `let_back` takes the marks away. What somebody else brought as well stays, and who had lost a
 conflict against a forgotten attempt comes back: the registry is then as if the forgotten deltas
-had never been. Datasets from outside belong to no quantum and stay.
+had never been. Datasets from outside belong to no quantum and stay, unless all of a RUN is to go.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,7 +14,7 @@ from psycopg import Cursor
 
 from merger import forgetting_statements as statements
 from merger.central_registry import CentralRegistry
-from merger.dataset_conflicts import retire_sides
+from merger.dataset_conflicts import retire_sides, settle_keys
 from merger.dimension_conflicts import settle_dimensions
 from registry.errors import QuantumExecError
 
@@ -36,7 +36,9 @@ class ForgetReport:
     n_dimension_records: int = 0
     n_quarantined: int = 0
     n_from_outside: int = 0
-    """Datasets of the RUN that no attempt made: they stay, and so does the RUN."""
+    """Datasets of the RUN that no merged attempt made: they stay, and so does the RUN."""
+    n_outside_gone: int = 0
+    """The same, taken out."""
     is_run_gone: bool = False
     n_chains: int = 0
     """Chains that the RUN was a member of."""
@@ -48,11 +50,17 @@ def forget(
     quantum_ids: Collection[str] | None = None,
     *,
     is_dry: bool = False,
+    outside: bool = False,
 ) -> ForgetReport:
     """Take out what a RUN, or these quanta of it, put in.
 
     May be repeated, killed, or run beside merges. Deltas that were not merged yet are no concern
     of it: they are merged as ever.
+
+    Parameters
+    ----------
+    outside
+        Take out, too, what was ingested or imported into the RUN; of whole RUNs only.
 
     Raises
     ------
@@ -63,10 +71,15 @@ def forget(
     done: list[ForgetReport] = []
 
     def work(cursor: Cursor) -> ForgetReport:
-        with cursor.connection.transaction(force_rollback=is_dry):
-            report = _forget(cursor, run, quantum_ids)
+        try:
+            with cursor.connection.transaction(force_rollback=is_dry):
+                report = _forget(cursor, run, quantum_ids, outside=outside)
+        except NothingToForgetError:
+            if not done:
+                raise
+            return done[-1]
         # After a connection that was lost during COMMIT there may be nothing left to do.
-        if report.n_attempts or not done:
+        if report.n_attempts or report.n_outside_gone or not done:
             done.append(report)
         return done[-1]
 
@@ -89,7 +102,9 @@ def let_back(
     )
 
 
-def _forget(cursor: Cursor, run: str, quantum_ids: Collection[str] | None) -> ForgetReport:
+def _forget(
+    cursor: Cursor, run: str, quantum_ids: Collection[str] | None, *, outside: bool
+) -> ForgetReport:
     wanted = {"run": run, "quantum_ids": None if quantum_ids is None else list(quantum_ids)}
     _check_known(cursor, wanted)
     cursor.execute(statements.STAGE_FORGOTTEN)
@@ -104,6 +119,8 @@ def _forget(cursor: Cursor, run: str, quantum_ids: Collection[str] | None) -> Fo
     cursor.execute(statements.DELETE_ATTEMPTS)
     report.n_quanta = cursor.execute(statements.DELETE_QUANTA).rowcount
     if quantum_ids is None:
+        if outside:
+            report.n_outside_gone = _forget_outside(cursor, run)
         _forget_run(cursor, run, report)
     return report
 
@@ -131,6 +148,14 @@ def _forget_datasets(cursor: Cursor, run: str) -> int:
     cursor.execute(statements.READ_CONFLICTING_ATTEMPTS)
     n_retired = retire_sides(cursor, {attempt_id for (attempt_id,) in cursor.fetchall()})
     return n_retired + cursor.execute(statements.DELETE_DATASETS, (run,)).rowcount
+
+
+def _forget_outside(cursor: Cursor, run: str) -> int:
+    """Return the number of datasets; who had lost a conflict against them comes back."""
+    n_datasets = cursor.execute(statements.DELETE_FROM_OUTSIDE, (run,)).rowcount
+    cursor.execute(statements.DELETE_OUTSIDE_SIDES, (run,))
+    settle_keys(cursor, sorted({key for (key,) in cursor.fetchall()}))
+    return n_datasets
 
 
 def _forget_dimensions(cursor: Cursor) -> int:

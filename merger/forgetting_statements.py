@@ -114,8 +114,15 @@ WHERE EXISTS (
 # The quarantine of a RUN.
 DELETE_QUARANTINE = "DELETE FROM quarantine WHERE run = %s"
 
-# Datasets of a RUN that no attempt made.
-COUNT_FROM_OUTSIDE = "SELECT count(*) FROM dataset WHERE run = %s AND attempt_id IS NULL"
+# Datasets of a RUN that are left: no merged attempt made them.
+COUNT_FROM_OUTSIDE = "SELECT count(*) FROM dataset WHERE run = %s"
+
+# Take out what is left of a RUN, and of recorded conflicts.
+DELETE_FROM_OUTSIDE = "DELETE FROM dataset WHERE run = %s"
+DELETE_OUTSIDE_SIDES = """
+DELETE FROM merge_conflict WHERE table_name = 'dataset' AND content->>'run' = %s
+RETURNING conflict_key
+"""
 
 # Take away the RUN, if nothing is in it.
 DELETE_RUN = """

@@ -14,7 +14,7 @@ from merger.conflict_policy import DEFER_ALL, parse
 from merger.dataset_types import DatasetTypeConflictError
 from merger.exit_codes import ExitCode
 from merger.file_ingest import FileIngest, IngestReport, ingest_files
-from merger.forgetting import forget
+from merger.forgetting import forget, let_back
 from merger.outside_entries import OutsideEntryError, insert_records
 from merger.source_table import SourceTable, SourceTableError
 from registry.model import DimensionRecord, derived_id
@@ -310,3 +310,25 @@ def test_forget_leaves_what_was_ingested(ingest: Ingests, is_merged_first: bool)
     assert (found.n_datasets, found.n_from_outside) == (1, 1)
     left = site.rows("SELECT dataset_id::text, attempt_id FROM dataset")
     assert left == [(row.dataset_id, None)]
+
+
+def test_forget_takes_out_what_was_ingested_if_asked(ingest: Ingests) -> None:
+    """What lost a conflict goes as well; then the RUN is merged as if nothing had been ingested."""
+    site, delta = ingest.site, ingest.site.delta(0, 1)
+    site.put(delta)
+    site.merge()
+    expected = site.dump()
+    row = delta.rows.dataset[0]
+    table = f"{HEAD}x,{row.data_id['exposure']},{row.data_id['detector']},5,\n"
+    assert ingest(table, dataset_type=row.dataset_type, run=site.graph.run).counts.n_open == 1
+    ingest(HEAD + ROWS)
+    dry = forget(site.registry, RUN, outside=True, is_dry=True)
+    found = forget(site.registry, RUN, outside=True)
+    assert (found, found.n_outside_gone, found.is_run_gone) == (dry, 2, True)
+    assert forget(site.registry, site.graph.run, outside=True).n_outside_gone == 1
+    for name in ("run", "dataset", "datastore_record", "merge_conflict"):
+        assert site.dump()[name] == []
+    let_back(site.registry, site.graph.run)
+    site.merge()
+    found_again = site.dump()
+    assert {**found_again, "dataset_type": []} == {**expected, "dataset_type": []}
