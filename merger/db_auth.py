@@ -107,16 +107,27 @@ def _read_entries(environment: Mapping[str, str]) -> tuple[str, list[Any]]:
         place = f"db-auth file {str(path)!r}"
         if not path.is_file():
             return place, []
-        try:
-            check_private(path, place)
-            read = yaml.safe_load(path.read_text()) or []
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{place}: {error}") from error
-        except yaml.YAMLError:
-            raise SettingsError(f"{place}: expected YAML") from None
+        check_private(path, place)
+        read = read_yaml(path, place) or []
     if not isinstance(read, list):
         raise SettingsError(f"{place}: expected a list of url, username and password")
     return place, read
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """Read a file of settings; no error shows what stands there.
+
+    Raises
+    ------
+    SettingsError
+    """
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{what}: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError):
+        # The parser quotes the text around the error, and a password may be in it.
+        raise SettingsError(f"{what}: expected YAML") from None
 
 
 def check_private(path: Path, what: str) -> None:

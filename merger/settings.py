@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Settings of ``registry-merge``: options, environment, configuration file."""
 
+import difflib
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import yaml
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from merger.database_address import SECRET_KEYWORDS, DatabaseAddress
-from merger.db_auth import check_private
+from merger.db_auth import check_private, read_yaml
 from merger.settings_error import SettingsError
 
 DEFAULT_BATCH_SIZE = 1500
@@ -54,8 +54,9 @@ _KINDS: dict[str, type] = {
     **dict.fromkeys(("batch_size", "threads", "connections"), int),
     **{"rds_iam": bool, "on_conflict": list},
 }
+_MOST = 1_000_000
 _EXPECTED = {
-    **{int: "a number of 1 or more", bool: "true or false", str: "text"},
+    **{int: f"a number from 1 to {_MOST}", bool: "true or false", str: "text"},
     list: "a text or a list of texts",
 }
 
@@ -71,36 +72,40 @@ def read_config(path: Path | None) -> ConfigFile:
     """
     if path is None:
         return ConfigFile()
-    try:
-        read = yaml.safe_load(path.read_text()) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"configuration file {str(path)!r}: {error}") from error
-    except yaml.YAMLError:
-        # The parser quotes the text around the error, and a password may be in it.
-        raise SettingsError(f"configuration file {str(path)!r}: expected YAML") from None
-    kinds = {f.name: _KINDS.get(f.name, str) for f in fields(ConfigFile)}
+    place = f"configuration file {str(path)!r}"
+    read = read_yaml(path, place) or {}
     if not isinstance(read, dict):
-        raise SettingsError(f"configuration file {str(path)!r}: expected keys and values")
+        raise SettingsError(f"{place}: expected keys and values")
+    kinds = {f.name: _KINDS.get(f.name, str) for f in fields(ConfigFile)}
     for key, value in read.items():
         if key not in kinds:
+            near = difflib.get_close_matches(str(key).lower(), kinds, 1)
+            meant = f"did you mean {near[0]!r}? " if near else ""
             raise SettingsError(
-                f"configuration file {str(path)!r}: unknown key {key!r}; "
-                f"expected one of {sorted(kinds)}"
+                f"{place}: unknown key {key!r}; {meant}expected one of {sorted(kinds)}"
             )
-        kind = kinds[key]
-        if kind is list and isinstance(value, str):
+        if kinds[key] is list and isinstance(value, str):
             read[key] = value = [value]
-        is_refused = kind is not bool and (value in (0, "") or str(value).startswith("-"))
-        if kind is list and isinstance(value, list):
-            is_refused = not value or not all(isinstance(text, str) for text in value)
-        if type(value) is not kind or is_refused:
-            raise SettingsError(
-                f"configuration file {str(path)!r}: {key}: expected {_EXPECTED[kind]}"
-            )
+        if not _is_fit(value, kinds[key]):
+            raise SettingsError(f"{place}: {key}: expected {_EXPECTED[kinds[key]]}")
     config = ConfigFile(**read)
     if config.database is not None and has_password(config.database):
-        check_private(path, f"configuration file {str(path)!r}")
+        check_private(path, place)
     return config
+
+
+def _is_fit(value: object, kind: type) -> bool:
+    # By its type first: aliases of YAML make a short file a text without end.
+    if type(value) is not kind:
+        return False
+    match value:
+        case bool():
+            return True
+        case int():
+            return 1 <= value <= _MOST
+        case list():
+            return bool(value) and all(isinstance(text, str) and text for text in value)
+    return bool(value)
 
 
 def database_address(option: str | None, config: ConfigFile) -> DatabaseAddress:
