@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The command ``quantum-exec``. Commands import what they need when they are called."""
 
+import importlib.metadata
 import json
 import logging
 import os
@@ -37,9 +38,21 @@ app = typer.Typer(
 )
 
 
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"quantum-exec {importlib.metadata.version('quantum-exec')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR")] = "WARNING",
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
 ) -> None:
     level = logging.getLevelNamesMapping().get(log_level.upper())
     if level is None:

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The program ``registry-merge``: its commands are in `merger.commands`."""
 
+import importlib.metadata
+import inspect
 import io
+import re
 import sys
+from typing import Annotated
 
 import typer
 
@@ -24,12 +28,30 @@ from merger.exit_codes import ExitCode
 from registry.hidden_words import has_secret
 
 app = typer.Typer(
-    help="Merge deltas of quantum-exec into the central registry (PostgreSQL).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"registry-merge {importlib.metadata.version('quantum-exec')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Merge deltas of quantum-exec into the central registry (PostgreSQL)."""
+
 
 # In the order in which --help shows them.
 for _module in (
@@ -38,6 +60,19 @@ for _module in (
     *(collection_commands, ingest_commands, import_command),
 ):
     _module.add_to(app)
+
+
+def _join_lines(group: typer.Typer) -> None:
+    """Let help texts break where the terminal ends, and not where the lines of the source do."""
+    for command in group.registered_commands:
+        text = inspect.getdoc(command.callback) or ""
+        command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", text)
+    for registered in group.registered_groups:
+        if registered.typer_instance is not None:
+            _join_lines(registered.typer_instance)
+
+
+_join_lines(app)
 
 
 def main() -> None:

@@ -2,12 +2,13 @@
 """Progress on stderr: a bar on a terminal, a line now and then in the log of a DAG."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
 from rich import progress as rich_progress
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
 
 from merger.progress import Progress
 
@@ -54,8 +55,19 @@ class CountedProgress(Progress):
         if self.quanta is None:
             return ""
         n_predicted, n_merged, n_failed = self.quanta
-        failed = f", {n_failed} failed" if n_failed else ""
-        return f"{n_merged} of {n_predicted} quanta merged{failed}"
+        failed = f", {n_failed:,} failed" if n_failed else ""
+        return f"{n_merged:,} of {n_predicted:,} quanta merged{failed}"
+
+
+class _TitledBar(rich_progress.Progress):
+    """A bar below what it is about, which may need all of a narrow terminal."""
+
+    title = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Give the lines from above."""
+        yield Text(self.title, overflow="fold")
+        yield from super().get_renderables()
 
 
 class ProgressBar(CountedProgress):
@@ -64,8 +76,7 @@ class ProgressBar(CountedProgress):
     def __init__(self, console: Console, title: str) -> None:
         super().__init__()
         self._title = title
-        self._bar = rich_progress.Progress(
-            rich_progress.TextColumn("{task.description}"),
+        self._bar = _TitledBar(
             rich_progress.BarColumn(bar_width=None),
             rich_progress.MofNCompleteColumn(),
             rich_progress.TextColumn("{task.fields[told]}"),
@@ -73,7 +84,8 @@ class ProgressBar(CountedProgress):
             console=console,
             transient=True,
         )
-        self._task = self._bar.add_task(title, total=None, told="")
+        self._bar.title = title
+        self._task = self._bar.add_task("", total=None, told="")
 
     def __enter__(self) -> "ProgressBar":
         self._bar.start()
@@ -99,13 +111,13 @@ class ProgressBar(CountedProgress):
 
     def wait(self, reason: str) -> None:
         """Show the reason in place of the title, until something goes on."""
-        self._bar.update(self._task, description=reason)
+        self._bar.title = reason
 
     def _show(self) -> None:
+        self._bar.title = f"{self._title}  {self.describe_quanta()}".rstrip()
         told = f"{self.n_rows:,} rows  {self.rate:,.0f}/s" if self.n_done else ""
         self._bar.update(
             self._task,
-            description=f"{self._title}  {self.describe_quanta()}".rstrip(),
             total=self.n_deltas,
             completed=self.n_done,
             told=told,
@@ -155,13 +167,20 @@ class ProgressLines(CountedProgress):
     def _tell(self) -> None:
         if self._clock() - self._last < self._every_s:
             return
+        told = [self._describe_deltas(), self.describe_quanta()]
+        if any(told):
+            self._write("; ".join(filter(None, told)))
+
+    def _describe_deltas(self) -> str:
+        """Return how far the deltas are; empty as long as there was none to be read."""
+        if not self.n_deltas:
+            return ""
         left = self.n_deltas - self.n_done
-        parts = [f"{self.n_done} of {self.n_deltas} deltas", f"{self.n_rows} rows"]
-        if self.n_done:
-            parts.append(f"{self.rate:.0f} deltas/s")
-        if left and self.rate:
-            parts.append(f"{left / self.rate:.0f} s remaining")
-        self._write("; ".join(filter(None, (", ".join(parts), self.describe_quanta()))))
+        parts = [f"{self.n_done:,} of {self.n_deltas:,} deltas", f"{self.n_rows:,} rows"]
+        if left and self.n_done:
+            parts.append(f"{self.rate:,.0f} deltas/s")
+            parts.append(f"{left / self.rate:,.0f} s remaining")
+        return ", ".join(parts)
 
     def _write(self, text: str) -> None:
         self._last = self._clock()

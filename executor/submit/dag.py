@@ -18,6 +18,7 @@ from registry.job import ResourceRequest
 from transfer_plugins.plugin_protocol import DEADLINE_ATTRIBUTE, ENDPOINT_ATTRIBUTE, JOB_SCHEME
 
 DAG_FILE = "run.dag"
+STATUS_FILE = "node-status.txt"
 DAGMAN_LOG = f"{DAG_FILE}.dagman.log"
 RUN_ATTRIBUTE = "QuantumExecRun"
 DATASTORE_ATTRIBUTE = "QuantumExecDatastore"
@@ -104,7 +105,7 @@ def _submit_file(task_label: str) -> str:
 
 def _dag_lines(nodes: list[Node], configuration: SubmitConfiguration) -> Iterable[str]:
     yield "CONFIG dagman.config"
-    yield "NODE_STATUS_FILE node-status.txt 60"
+    yield f"NODE_STATUS_FILE {STATUS_FILE} 60"
     by_id = {node.quantum_id: node for node in nodes}
     for node in nodes:
         done = " DONE" if node.is_done else ""
@@ -209,7 +210,9 @@ def merge_submit_file(
 
     Local universe: it runs on the access point, the only place with a credential of the database.
     """
-    words = ["merge", datastore, run]
+    # The file may be a minute old by then. What it calls done is done, and a delta lost if there is
+    # none; of quanta that were done since, the merge only says that they may still come.
+    words = ["merge", datastore, run, "--dag-status", STATUS_FILE]
     if configuration.merge_config:
         words += ["--config", configuration.merge_config]
     if configuration.s3_endpoint_url:

@@ -7,6 +7,8 @@ import typer
 
 from merger.commands.options import Config, Database, DryRun, Json
 from merger.commands.session import open_registry, reported
+from merger.exit_codes import ExitCode
+from merger.settings import SettingsError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,7 +57,10 @@ def list_(
     with reported(as_json) as report, open_registry(database, config) as registry:
         found = list_collections(registry, pattern)
         report(
-            {"collections": [dataclasses.asdict(one) for one in found]},
+            {
+                "exit_code": int(ExitCode.OK),
+                "collections": [dataclasses.asdict(one) for one in found],
+            },
             lambda console: _show_collections(console, found),
         )
 
@@ -82,16 +87,21 @@ def chain_(
 
     The modes are those of butler collection-chain. Changes at the same time come one by one.
     """
-    from merger.collection_chains import ChainMode, CollectionError, change_chain
+    from merger.collection_chains import ChainMode, change_chain
 
-    with reported(as_json) as report, open_registry(database, config) as registry:
+    with reported(as_json) as report:
         if mode not in list(ChainMode):
-            raise CollectionError(f"--mode: expected one of {[str(m) for m in ChainMode]}")
-        members = change_chain(registry, chain, children or [], ChainMode(mode), is_dry=dry_run)
+            modes = ", ".join(ChainMode)
+            raise SettingsError(f"--mode: expected one of {modes}, found {mode!r}")
+        with open_registry(database, config) as registry:
+            members = change_chain(registry, chain, children or [], ChainMode(mode), is_dry=dry_run)
         text = f"{', '.join(members)}" if members else "no such chain any more"
         begin = "would be" if dry_run else "is"
         report(
-            {"chain": chain, "members": members, "dry_run": dry_run},
+            {
+                **{"exit_code": int(ExitCode.OK), "chain": chain},
+                **{"members": members, "dry_run": dry_run},
+            },
             lambda console: console.print(
                 f"chain {chain} {begin}: {text}", markup=False, soft_wrap=True
             ),
@@ -107,7 +117,7 @@ def show(
     with reported(as_json) as report, open_registry(database, config) as registry:
         runs = show_chain(registry, chain)
         report(
-            {"chain": chain, "runs": runs},
+            {"exit_code": int(ExitCode.OK), "chain": chain, "runs": runs},
             lambda console: console.print("\n".join(runs), markup=False, soft_wrap=True),
         )
 
@@ -115,9 +125,11 @@ def show(
 def _show_collections(console: "Console", collections: "list[Collection]") -> None:
     from rich.table import Table
 
-    table = Table("collection", "kind")
-    table.add_column("datasets", justify="right")
-    table.add_column("members")
+    table = Table()
+    table.add_column("collection", overflow="fold")
+    table.add_column("kind", no_wrap=True)
+    table.add_column("datasets", justify="right", no_wrap=True)
+    table.add_column("members", overflow="fold")
     for one in collections:
         number = "" if one.n_datasets is None else str(one.n_datasets)
         table.add_row(one.name, one.kind, number, "\n".join(one.members))

@@ -5,6 +5,7 @@ import typer
 
 from merger.commands.options import Config, Database, Json
 from merger.commands.session import reported
+from merger.exit_codes import ExitCode
 from merger.settings import database_address, read_config
 
 
@@ -24,7 +25,11 @@ def init(database: Database = None, config: Config = None, as_json: Json = False
         is_new = schema.create(database_address(database, read_config(config)))
         text = "created" if is_new else "was there already"
         report(
-            {"created": is_new, "schema_version": schema.SCHEMA_VERSION},
+            {
+                "exit_code": int(ExitCode.OK),
+                "created": is_new,
+                "schema_version": schema.SCHEMA_VERSION,
+            },
             lambda console: console.print(
                 f"central registry: schema version {schema.SCHEMA_VERSION} {text}"
             ),
@@ -38,7 +43,10 @@ def migrate(database: Database = None, config: Config = None, as_json: Json = Fa
     with reported(as_json) as report:
         before, after = schema.migrate(database_address(database, read_config(config)))
         report(
-            {"schema_version_before": before, "schema_version": after},
+            {
+                **{"exit_code": int(ExitCode.OK), "schema_version_before": before},
+                "schema_version": after,
+            },
             lambda console: console.print(
                 f"central registry: schema version {before}, now {after}"
             ),

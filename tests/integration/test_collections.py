@@ -139,7 +139,9 @@ def test_commands(site: MergeSite) -> None:
     ]
     assert "CHAINED" in call("collections", "list", *database).stdout
     wrong = call("collections", "chain", "u/all", run, "--mode", "sideways", *database)
-    assert wrong.returncode == ExitCode.ERROR
-    assert "--mode: expected one of ['redefine', 'prepend'" in wrong.stderr
+    assert wrong.returncode == ExitCode.USAGE
+    assert (
+        "--mode: expected one of redefine, prepend, append, remove, delete, found" in wrong.stderr
+    )
     none = call("collections", "show", "u/none", *database)
     assert "chain 'u/none': expected a chain, found none of this name" in none.stderr

@@ -87,7 +87,8 @@ def test_merge_runs_on_the_access_point(tmp_path: Path) -> None:
     found = settings(files(tmp_path)["merge.sub"])
     assert found["universe"] == "local"
     assert found["arguments"] == (
-        f"merge {DATASTORE} {RUN} --config /etc/merge.yaml --endpoint-url http://s3.example:9000"
+        f"merge {DATASTORE} {RUN} --dag-status node-status.txt --config /etc/merge.yaml "
+        "--endpoint-url http://s3.example:9000"
     )
     assert found["environment"] == '"HOME=/home/me PGSERVICE=central"'
 

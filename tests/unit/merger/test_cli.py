@@ -2,6 +2,7 @@
 """The command line: help, and no secret in arguments."""
 
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,41 @@ def test_help_has_an_example_and_explains_every_option(command: str) -> None:
     assert f"Example: registry-merge {command}" in shown.output
     for parameter in dict(all_commands(get_command(app), ()))[command].params:
         assert parameter.help, parameter.name
+
+
+def test_help_is_broken_where_the_terminal_ends() -> None:
+    shown = runner.invoke(app, ["merge", "--help"], env={"COLUMNS": "80"})
+    assert "same. SIGTERM lets it finish what it has begun" in " ".join(shown.output.split())
+    lines = [line.strip() for line in shown.output.split("Arguments")[0].splitlines()]
+    assert min(len(line) for line in lines[5:-3] if line) > 40
+
+
+def test_version() -> None:
+    shown = runner.invoke(app, ["--version"])
+    assert (shown.exit_code, shown.output) == (0, f"registry-merge {version('quantum-exec')}\n")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--poll", "3"], "--poll: expected --follow"),
+        (["--retries", "0"], "--retries: expected --follow"),
+        (
+            ["--follow", "--retries", "1", "--dag-status", "s"],
+            "--retries: expected no --dag-status",
+        ),
+        (["--dag-status", "/nowhere/node-status.txt"], "found no such directory: '/nowhere/"),
+        (["--dag-status", "/"], "found something else: '/'"),
+        (["--follow", "--dag-status", "/"], "found something else: '/'"),
+        (["--dry-run", "--follow"], "--follow: expected no --dry-run"),
+        (["--dry-run", "--dag-status", "status"], "--dag-status: expected no --dry-run"),
+        (["--dry-run", "--output-chain", "u/all"], "--output-chain: expected no --dry-run"),
+    ],
+)
+def test_options_without_effect_are_refused(options: list[str], message: str) -> None:
+    ended = runner.invoke(app, ["merge", *_PLACE, *options])
+    assert ended.exit_code == ExitCode.USAGE
+    assert message in ended.stderr
 
 
 def all_commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, Any]]:

@@ -56,9 +56,9 @@ def test_a_line_now_and_then(log: Log) -> None:
         log.after(10)
         log.progress.advance(50, 200)
     assert log.lines() == [
-        "merge u/night1: 150 of 1000 deltas, 600 rows, 5 deltas/s, 170 s remaining",
-        "merge u/night1: 300 of 1000 deltas, 1200 rows, 5 deltas/s, 140 s remaining",
-        "merge u/night1: 450 of 1000 deltas, 1800 rows, 5 deltas/s, 110 s remaining",
+        "merge u/night1: 150 of 1,000 deltas, 600 rows, 5 deltas/s, 170 s remaining",
+        "merge u/night1: 300 of 1,000 deltas, 1,200 rows, 5 deltas/s, 140 s remaining",
+        "merge u/night1: 450 of 1,000 deltas, 1,800 rows, 5 deltas/s, 110 s remaining",
     ]
 
 
@@ -111,6 +111,21 @@ def test_bar() -> None:
         bar.wait("waits for the central registry: too many connections")
         bar._bar.refresh()
     assert "waits for the central registry" in stream.getvalue()
+
+
+def test_bar_fits_a_narrow_terminal() -> None:
+    """Names are broken, numbers are whole."""
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, color_system=None)
+    title = "merge u/somebody/DRP/2026-11-22/a-long-name-of-a-run-with-much-in-it"
+    with ProgressBar(console, title) as bar:
+        bar.start(270_000)
+        bar.advance(123_456, 1_234_567)
+        bar.count_quanta(270_000, 123_456, 12)
+        bar._bar.refresh()
+    assert "…" not in stream.getvalue()
+    assert "1,234,567 rows" in stream.getvalue()
+    assert "123,456 of 270,000 quanta merged, 12 failed" in " ".join(stream.getvalue().split())
 
 
 def test_what_suits_a_stream() -> None:
