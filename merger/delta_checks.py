@@ -70,10 +70,10 @@ class BadDeltaError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BadDelta:
-    """A delta for the quarantine."""
+    """A delta for the quarantine; its reason may be one that a newer release knows."""
 
     key: str
-    reason: Reason
+    reason: Reason | str
     message: str
 
 

@@ -22,7 +22,7 @@ import psycopg
 from merger.central_registry import CentralRegistry, CentralRegistryError
 from merger.conflict_records import Refusal
 from merger.dag_status import NOTHING_KNOWN, DagStatus, DagStatusError, DagStatusFile
-from merger.delta_checks import BadDelta, Reason
+from merger.delta_checks import BadDelta
 from merger.exit_codes import ExitCode, lowest
 from merger.failures import exit_code_of
 from merger.merge import MergeReport, RunMerge
@@ -370,7 +370,7 @@ class Follower:
         assert listing is not None, "a pass has listed"
         learn(known, predicted, registry, None if self._seen is None else listing)
         self.report.quarantined = [
-            BadDelta(found.key, Reason(found.reason), found.message)
+            BadDelta(found.key, found.reason, found.message)
             for found in self._quarantine
             if not found.dropped
         ]

@@ -148,7 +148,7 @@ class Insertion:
                     self._insert_plain(batch, done, leases)
                 return
             except AttemptsMergedError:
-                batch = self._without_merged(batch)
+                batch = self._without_merged(batch, done)
             except NeedsCareError:
                 n_sifted += self._sifts
                 self._sifts = True
@@ -199,16 +199,24 @@ class Insertion:
             for part in self._parts(deltas, error, done):
                 self._insert_alone(part, done)
 
-    def _without_merged(self, batch: PreparedBatch) -> PreparedBatch:
+    def _without_merged(self, batch: PreparedBatch, done: Inserted) -> PreparedBatch:
         """Prepare again what another merger has not merged meanwhile."""
 
-        def read(cursor: Cursor) -> set[str]:
+        def read(cursor: Cursor) -> dict[str, str]:
             cursor.execute(lease_statements.READ_MERGED, (batch.attempt_ids,))
-            return {attempt_id for (attempt_id,) in cursor.fetchall()}
+            return dict(cursor.fetchall())
 
-        merged = self._registry.transact(read)
-        pairs = zip(batch.keys, batch.attempt_ids, strict=True)
-        rest = [key for key, attempt_id in pairs if attempt_id not in merged]
+        run, merged, rest = self._predictions.run, self._registry.transact(read), []
+        for key, attempt_id in zip(batch.keys, batch.attempt_ids, strict=True):
+            found = merged.get(attempt_id)
+            if found is None:
+                rest.append(key)
+            elif found != run:
+                message = (
+                    f"expected an attempt of RUN {run!r}, found {attempt_id!r} in the ledger as "
+                    f"one of RUN {found!r}; run the quantum again, or give the delta up"
+                )
+                done.bad.append(_bad(key, Reason.ATTEMPT_OF_OTHER_RUN, message))
         return _prepared(self._load(rest))
 
     def _load(self, keys: Sequence[str]) -> list[GoodDelta]:

@@ -9,9 +9,9 @@ READ_MERGED_OF_RUN = """
 SELECT string_agg(uuid_send(attempt_id), '' ORDER BY attempt_id) FROM merged_attempt WHERE run = %s
 """
 
-# Which of these attempts does the ledger have?
+# Which of these attempts does the ledger have, and in which RUN?
 READ_MERGED = """
-SELECT attempt_id::text FROM merged_attempt WHERE attempt_id = ANY(%s::uuid[])
+SELECT attempt_id::text, run FROM merged_attempt WHERE attempt_id = ANY(%s::uuid[])
 """
 
 # ---- leases ---------------------------------------------------------------------------------

@@ -231,12 +231,13 @@ class RunMerge:
         report.quarantined += [stranger(key) for key in sorted(strangers - skipped)]
         if only is not None:
             unmerged = unmerged.only(attempts_of(self.run, only))
-        report.newer += [bad.key for bad in self._store.bad_archives() if bad.is_newer]
-        report.quarantined += [
-            BadDelta(bad.key, Reason.BAD_ARCHIVE, bad.message)
-            for bad in self._store.bad_archives()
-            if not bad.is_newer and bad.key not in skipped
-        ]
+        for bad in self._store.bad_archives():
+            if only is not None and bad.key not in only:
+                continue
+            if bad.is_newer:
+                report.newer.append(bad.key)
+            elif bad.key not in skipped:
+                report.quarantined.append(BadDelta(bad.key, Reason.BAD_ARCHIVE, bad.message))
         if skipped:
             unmerged = unmerged.without(attempts_of(self.run, skipped))
         self._insert_all(unmerged, reader, report)

@@ -54,7 +54,7 @@ class PreparedBatch:
             "keys": self.keys,
             "attempt_ids": self.attempt_ids,
             "tables": tables,
-            "bad": [[bad.key, bad.reason.value, bad.message] for bad in self.bad],
+            "bad": [[bad.key, bad.reason, bad.message] for bad in self.bad],
             "newer": self.newer,
             "n_keys": self.n_keys,
         }

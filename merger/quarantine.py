@@ -4,6 +4,7 @@
 But for those that a person has given up (*dropped*): they stay on record and are never read.
 """
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -72,27 +73,17 @@ def renew_quarantine(
     if not bad and not before:
         return 0
     on_record = {(q.key, q.reason, q.message): q for q in list_quarantine(registry, run)}
-    new = [found for found in bad if (found.key, found.reason, _text(found)) not in on_record]
+    new = {b.key: b for b in bad if (b.key, b.reason, _text(b)) not in on_record}
     gone = sorted(set(before) - {found.key for found in bad})
     if not new and not gone:
         return 0
 
+    rows = json.dumps([_row(run, found) for found in new.values()])
+
     def write(cursor: Cursor) -> int:
         ((n_before,),) = cursor.execute(statements.COUNT_QUARANTINE, (run,)).fetchall()
         cursor.execute(statements.DELETE_QUARANTINE, (gone,))
-        for found in new:
-            quantum_id, attempt_id = _merged_as(run, found.key)
-            cursor.execute(
-                statements.INSERT_QUARANTINE,
-                {
-                    "delta_key": found.key,
-                    "run": run,
-                    "reason": found.reason,
-                    "message": _text(found),
-                    "quantum_id": quantum_id,
-                    "attempt_id": attempt_id,
-                },
-            )
+        cursor.execute(statements.INSERT_QUARANTINE, {"run": run, "bad": rows})
         ((n_after,),) = cursor.execute(statements.COUNT_QUARANTINE, (run,)).fetchall()
         return int(n_after - n_before)
 
@@ -110,6 +101,12 @@ def set_dropped(
         return cursor.execute(statements.SET_DROPPED, (dropped, run, ordered, dropped)).rowcount
 
     return registry.transact(write)
+
+
+def _row(run: str, found: BadDelta) -> dict[str, str | None]:
+    quantum_id, attempt_id = _merged_as(run, found.key)
+    told = {"delta_key": found.key, "reason": found.reason, "message": _text(found)}
+    return told | {"quantum_id": quantum_id, "attempt_id": attempt_id}
 
 
 def _text(found: BadDelta) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Bad deltas that a person picks out: looked at again now, or given up."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from merger.archived_deltas import with_archives
@@ -28,22 +28,19 @@ class Selection:
     reasons: Sequence[str] = ()
     quanta: Sequence[str] = ()
 
-    def check(self) -> None:
-        """Raise `SettingsError` if a reason is none that deltas are quarantined for."""
-        if unknown := set(self.reasons) - set(Reason):
-            raise SettingsError(
-                f"--reason: expected one of {', '.join(Reason)}; found {sorted(unknown)}"
-            )
-
-    def of(self, found: Iterable[Quarantined]) -> list[Quarantined]:
+    def of(self, found: Sequence[Quarantined]) -> list[Quarantined]:
         """Return what is selected.
 
         Raises
         ------
         SettingsError
-            If a key is not in the quarantine.
+            If a key is not in the quarantine, or no delta is quarantined for such a reason.
         """
-        self.check()
+        # A newer release may know more reasons.
+        if unknown := set(self.reasons).difference(Reason, (one.reason for one in found)):
+            raise SettingsError(
+                f"--reason: expected one of {', '.join(Reason)}; found {sorted(unknown)}"
+            )
         chosen = [one for one in found if self._has(one)]
         if unknown := set(self.keys) - {one.key for one in chosen}:
             raise SettingsError(
@@ -106,6 +103,9 @@ def rehearse_retry(
     keys = {one.key for one in selected}
     left = listing.only(attempts_of(run, keys))
     found = Retried(len(keys), bad=[stranger(k) for k in listing.strangers if k in keys])
+    for archive in store.bad_archives():
+        if archive.key in keys:
+            found.bad.append(BadDelta(archive.key, Reason.BAD_ARCHIVE, archive.message))
     progress.start(len(left))
     for batch in read_batches(
         store, left.keys(), predictions, batch_size=_BATCH_SIZE, threads=threads

@@ -7,14 +7,17 @@ SELECT delta_key, run, reason, message, dropped FROM quarantine
 WHERE %(run)s::text IS NULL OR run = %(run)s ORDER BY run, delta_key
 """
 
-# Put a bad delta into the quarantine, unless it was merged meanwhile.
+# Put bad deltas into the quarantine, but for those that were merged meanwhile.
 INSERT_QUARANTINE = """
 INSERT INTO quarantine (delta_key, run, reason, message)
-SELECT %(delta_key)s, %(run)s, %(reason)s, %(message)s
+SELECT delta_key, %(run)s, reason, message
+FROM json_to_recordset(%(bad)s::json)
+    AS bad (delta_key text, reason text, message text, quantum_id uuid, attempt_id uuid)
 WHERE NOT EXISTS (
-    SELECT FROM merged_attempt
-    WHERE attempt_id = %(attempt_id)s::uuid AND quantum_id = %(quantum_id)s::uuid
+    SELECT FROM merged_attempt m
+    WHERE m.attempt_id = bad.attempt_id AND m.quantum_id = bad.quantum_id AND m.run = %(run)s
 )
+ORDER BY delta_key
 ON CONFLICT (delta_key) DO UPDATE SET reason = excluded.reason, message = excluded.message
 """
 

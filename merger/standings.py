@@ -20,7 +20,7 @@ from registry import names
 _AT_ONCE = 20_000
 _OF_STRANGERS = {
     *(Reason.WRONG_KEY, Reason.UNKNOWN_GRAPH, Reason.UNPREDICTED_QUANTUM),
-    Reason.QUANTUM_OF_OTHER_RUN,
+    *(Reason.QUANTUM_OF_OTHER_RUN, Reason.ATTEMPT_OF_OTHER_RUN),
 }
 """What is bad about deltas that only carry the id of a quantum: no attempt of it made them."""
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Arguments and options that several commands have."""
 
+import uuid
 from pathlib import Path
 from typing import Annotated
 
@@ -51,3 +52,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only tell what would be done; nothing is changed.")
 ]
+
+
+def quantum_id(text: str) -> str:
+    """Return the id of a quantum as the registry has it.
+
+    Raises
+    ------
+    merger.settings.SettingsError
+        If it is none.
+    """
+    from merger.settings import SettingsError
+
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise SettingsError(f"--quantum: expected the id of a quantum, found {text!r}") from None

@@ -17,6 +17,7 @@ from merger.commands.options import (
     OnConflict,
     Run,
     Threads,
+    quantum_id,
 )
 from merger.commands.session import (
     open_datastore,
@@ -48,6 +49,10 @@ Reasons = Annotated[
     ),
 ]
 
+Keys = Annotated[
+    list[str] | None, typer.Option("--key", help="One delta, by its key; may be given again.")
+]
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
@@ -57,6 +62,7 @@ def add_to(app: typer.Typer) -> None:
 @quarantine.command("list", epilog="Example: registry-merge quarantine list u/night1")
 def list_(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Only this RUN.")] = None,
+    key: Keys = None,
     reason: Reasons = None,
     database: Database = None,
     config: Config = None,
@@ -71,7 +77,7 @@ def list_(
     from merger.quarantine_retry import Selection
 
     with reported(as_json) as report, open_registry(database, config) as registry:
-        found = Selection(reasons=reason or ()).of(list_quarantine(registry, run))
+        found = Selection(key or (), reason or ()).of(list_quarantine(registry, run))
         report(
             {
                 "exit_code": int(ExitCode.OK),
@@ -88,6 +94,7 @@ def list_(
 )
 def retry(
     names: Names,
+    key: Keys = None,
     reason: Reasons = None,
     quantum: Annotated[
         list[str] | None,
@@ -112,6 +119,7 @@ def retry(
     from merger.settings import DEFAULT_BATCH_SIZE
 
     with reported(as_json) as report:
+        quanta = [quantum_id(text) for text in quantum or ()]
         store, run, read = open_datastore(names, config, endpoint_url)
         options = MergeOptions(
             read.batch_size or DEFAULT_BATCH_SIZE,
@@ -123,7 +131,7 @@ def retry(
             open_registry(database, config, progress.wait) as registry,
         ):
             found = list_quarantine(registry, run)
-            selected = Selection(reasons=reason or (), quanta=quantum or ()).of(found)
+            selected = Selection(key or (), reason or (), quanta).of(found)
             if dry_run:
                 retried = rehearse_retry(
                     store, run, selected, threads=options.threads, progress=progress
@@ -142,9 +150,7 @@ def retry(
 @quarantine.command(epilog="Example: registry-merge quarantine drop u/night1 --reason truncated")
 def drop(
     run: Run,
-    key: Annotated[
-        list[str] | None, typer.Option("--key", help="One delta, by its key; may be given again.")
-    ] = None,
+    key: Keys = None,
     reason: Reasons = None,
     all_of_them: Annotated[
         bool, typer.Option("--all", help="Every delta of the RUN that is in quarantine.")

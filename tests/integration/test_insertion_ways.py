@@ -5,6 +5,7 @@ import psycopg
 import pytest
 
 from merger.central_registry import CentralRegistry
+from merger.delta_checks import Reason
 from merger.exit_codes import ExitCode
 from merger.forgetting import let_back
 from merger.merge import RunMerge
@@ -44,7 +45,8 @@ def test_counts_of_a_clean_merge(wide: MergeSite) -> None:
     wide.put(wide.delta(0, 50), wide.delta(1, 51, status=AttemptStatus.FAILED))
     counts = wide.merge().counts
     assert (counts.n_deltas, counts.n_superseded, counts.n_datasets) == (12, 1, 20)
-    assert counts.rows == {
+    assert +counts.rows == {
+        **{"run": 1, "dataset_type": 2, "dimension_record": 1},
         **{"merged_attempt": 12, "quantum": 10, "attempt": 12, "quantum_input": 12, "metric": 11},
         **{"dimension_source": 10, "dataset": 20, "datastore_record": 20},
     }
@@ -132,6 +134,27 @@ def test_run_that_is_forgotten_while_it_is_merged(wide: MergeSite) -> None:
         assert let_back(wide.registry, wide.graph.run) == 1
         assert merge.merge_pass().counts.n_deltas == 1
     assert wide.rows("SELECT count(*) FROM attempt") == [(2,)]
+
+
+def test_attempt_that_another_run_has(site: MergeSite) -> None:
+    site.put(site.delta(0, 1))
+    site.merge()
+    site.graph = factories.make_graph(3, run="u/copy")
+    factories.publish(site.store, site.graph)
+    (key, _) = site.put(site.delta(0, 1), site.delta(1, 6))
+    for n_merged in (1, 0):
+        report = site.merge()
+        (bad,) = report.quarantined
+        assert (report.counts.n_deltas, bad.key, bad.reason) == (
+            *(n_merged, key),
+            Reason.ATTEMPT_OF_OTHER_RUN,
+        )
+    assert bad.message == (
+        f"delta {key!r}: expected an attempt of RUN 'u/copy', found {factories.attempt(1)!r} in "
+        f"the ledger as one of RUN {factories.RUN!r}; run the quantum again, or give the delta up"
+    )
+    assert site.rows("SELECT delta_key FROM quarantine") == [(key,)]
+    assert [finding.kind for finding in site.differences()] == ["delta_bad"]
 
 
 def test_bad_deltas_that_are_skipped_stay_in_quarantine(wide: MergeSite) -> None:

@@ -6,12 +6,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
 from merger.cli import app
+from merger.delta_archive import archive_run
 from merger.delta_checks import Reason
 from merger.exit_codes import ExitCode
+from registry import names
 from tests import factories
 from tests.fix_merge import MergeSite
 
@@ -90,6 +93,37 @@ def test_retry_merges_what_is_good_by_now(bad: Quarantine) -> None:
     assert bad.site.rows("SELECT count(*) FROM merged_attempt") == [(3,)]
 
 
+def test_retry_by_key(bad: Quarantine) -> None:
+    bad.site.put(bad.delta)
+    would = bad.read("retry", bad.site.uri, RUN, "--key", bad.stranger, "--dry-run")
+    assert (would["n_selected"], would["n_quarantined"]) == (1, 1)
+    done = bad.read("retry", bad.site.uri, RUN, "--key", bad.cut)
+    assert (done["n_selected"], done["n_deltas_merged"], done["n_quarantined"]) == (1, 1, 0)
+    assert bad.keys() == {bad.other, bad.stranger}
+
+
+def test_retry_counts_a_damaged_archive_if_it_is_selected(bad: Quarantine) -> None:
+    archive_run(bad.site.store, RUN)
+    (archive,) = bad.site.store.list_objects(names.archive_prefix(RUN))
+    bad.site.store.put(archive.key, bad.site.store.get(archive.key)[:-100])
+    bad.site.merge()
+    for key, n_good, code in ((archive.key, 0, ExitCode.QUARANTINED), (bad.cut, 1, ExitCode.OK)):
+        bad.site.put(bad.delta)
+        for words in (["--dry-run"], []):
+            found = bad.read("retry", bad.site.uri, RUN, "--key", key, *words)
+            n_found = found["n_deltas_to_merge"] + found["n_deltas_merged"]
+            counts = (n_found, found["n_quarantined"], found["n_gone"], found["exit_code"])
+            assert counts == (n_good, 1 - n_good, 0, code)
+    assert archive.key in bad.keys()
+
+
+def test_reason_of_a_newer_release_is_shown_as_it_is(bad: Quarantine) -> None:
+    with psycopg.connect(bad.site.address) as connection:
+        connection.execute("UPDATE quarantine SET reason = 'tired' WHERE reason = 'truncated'")
+    found = bad.read("list", "--reason", "tired")["quarantined"]
+    assert [one["key"] for one in found] == [bad.cut]
+
+
 def test_retry_of_what_is_gone(bad: Quarantine) -> None:
     bad.site.store.delete(bad.stranger)
     bad.site.store.delete(bad.cut)
@@ -124,6 +158,8 @@ def test_dropped_deltas_are_neither_read_nor_counted(bad: Quarantine) -> None:
         (["drop", RUN], "expected --key, --reason or --all, found none"),
         (["drop", RUN, "--key", "no/such"], "expected keys that are in the quarantine"),
         (["list", "--reason", "ugly"], "expected one of truncated, checksum, "),
+        (["list", "--key", "no/such"], "expected keys that are in the quarantine"),
+        (["retry", "raw", RUN, "--quantum", "no"], "expected the id of a quantum, found 'no'"),
     ],
 )
 def test_mistakes(bad: Quarantine, words: list[str], message: str) -> None:
