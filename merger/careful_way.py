@@ -166,7 +166,7 @@ def _displaced(cursor: Cursor, contended: Collection[str]) -> dict[str, str]:
     """Return attempts that do not count, with their quanta, that have some of these datasets."""
     if not contended:
         return {}
-    cursor.execute(outside_statements.READ_DISPLACED, (list(contended),))
+    cursor.execute(outside_statements.READ_DISPLACED, {"dataset_ids": list(contended)})
     return dict(cursor.fetchall())
 
 

@@ -27,7 +27,8 @@ class ExitCode(enum.IntEnum):
     NEWER_FORMAT = 12
     """The rest is merged; deltas of a newer format wait for an upgrade of this command."""
     DIFFERENCES = 13
-    """Verify found that registry, deltas and bucket do not agree, or archive a damaged archive."""
+    """Verify found that registry, deltas and bucket do not agree, archive a damaged archive, import
+    that rows or chains are not there as in its file."""
     DELTAS_MISSING = 14
     """The DAG says that a quantum was successful, and the datastore has no delta of it."""
     CONFLICTS_REFUSED = 15

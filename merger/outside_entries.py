@@ -98,8 +98,8 @@ class OutsideBatch:
     @classmethod
     def encode(cls, dataset: pa.Table, datastore_record: pa.Table) -> "OutsideBatch":
         """Sort and encode tables with the columns of `collation.SCHEMAS`."""
-        rows = (CopyRows.encode(_by_id(table)) for table in (dataset, datastore_record))
-        return cls(*rows, has_attempts=dataset["attempt_id"].null_count < dataset.num_rows)
+        rows = [CopyRows.encode(_by_id(table)) for table in (dataset, datastore_record)]
+        return cls(rows[0], rows[1], dataset["attempt_id"].null_count < dataset.num_rows)
 
 
 def _by_id(table: pa.Table) -> pa.Table:
@@ -249,9 +249,7 @@ def _plain(cursor: Cursor, batch: OutsideBatch) -> EntryCounts:
     return EntryCounts(n_inserted=batch.dataset.n_rows)
 
 
-def _compare(
-    cursor: Cursor, batch: OutsideBatch, *, adopts: bool
-) -> tuple[EntryCounts, list[str]]:
+def _compare(cursor: Cursor, batch: OutsideBatch, *, adopts: bool) -> tuple[EntryCounts, list[str]]:
     """Stage a batch and leave out what is there; returns the ids that something contends with."""
     cursor.execute(statements.STAGE_DATASETS)
     batch.dataset.copy_into(cursor, "staged_dataset")

@@ -30,12 +30,19 @@ WHERE d.dataset_id = s.dataset_id AND d.quantum_id = s.quantum_id AND d.attempt_
     )
 """
 
-# Attempts that have some of these datasets and do not count: entered from outside before a success
-# of their quantum was merged, or failed.
+# Attempts that have some of these datasets, or lost a conflict with them, and do not count: entered
+# from outside before a success of their quantum was merged, or failed.
 READ_DISPLACED = """
-SELECT DISTINCT d.attempt_id::text, d.quantum_id::text
-FROM dataset d JOIN quantum q USING (quantum_id) LEFT JOIN attempt a ON a.attempt_id = d.attempt_id
-WHERE d.dataset_id = ANY(%s::uuid[])
+WITH side AS (
+    SELECT attempt_id, quantum_id FROM dataset
+    WHERE dataset_id = ANY(%(dataset_ids)s::text[]::uuid[])
+    UNION
+    SELECT attempt_id, (content->>'quantum_id')::uuid FROM merge_conflict
+    WHERE table_name = 'dataset' AND content->>'dataset_id' = ANY(%(dataset_ids)s::text[])
+)
+SELECT s.attempt_id::text, s.quantum_id::text
+FROM side s JOIN quantum q USING (quantum_id) LEFT JOIN attempt a ON a.attempt_id = s.attempt_id
+WHERE s.attempt_id IS NOT NULL
     AND (a.attempt_id IS NULL AND q.status = 'successful' OR a.status <> 'successful')
 """
 
@@ -163,8 +170,8 @@ FROM unnest(%s::jsonb[], %s::jsonb[]) AS k (data_id, record)
 JOIN dimension_record d ON d.dimension = %s AND d.data_id = k.data_id
 """
 
-# Datasets that some quanta have made.
-READ_MADE = "SELECT dataset_id::text FROM dataset WHERE quantum_id = ANY(%s::uuid[])"
+# Datasets that some quanta have made; by RUN, so that the index serves.
+READ_MADE = "SELECT dataset_id::text FROM dataset WHERE run = %s AND quantum_id = ANY(%s::uuid[])"
 
 # What lost a conflict waits there, whole.
 _WAITS = """

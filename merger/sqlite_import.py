@@ -131,7 +131,7 @@ class _MadeDatasets:
 
     def outputs_of(self, quantum_ids: Collection[str]) -> list[str]:
         """Ids of all datasets that these quanta have made."""
-        self._cursor.execute(outside_statements.READ_MADE, (list(quantum_ids),))
+        self._cursor.execute(outside_statements.READ_MADE, (self.run, list(quantum_ids)))
         return [dataset_id for (dataset_id,) in self._cursor.fetchall()]
 
 

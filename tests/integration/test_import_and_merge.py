@@ -14,7 +14,7 @@ from tests import factories
 from tests.dumps import Dump, empty
 from tests.fix_merge import MergeSite
 from tests.integration.test_sqlite_import import run_import
-from tests.sqlite_files import make
+from tests.sqlite_files import Rows, make
 
 FAILED = AttemptStatus.FAILED
 
@@ -22,7 +22,7 @@ FAILED = AttemptStatus.FAILED
 def private(site: MergeSite, path: Path, delta: Delta) -> Path:
     """Make the private registry that an attempt leaves, without what it was seeded with."""
     made = (delta.quantum_id, delta.attempt_id)
-    rows = {
+    rows: Rows = {
         "run": [(delta.run,)],
         "dataset_type": [
             (t.name, canonical(t.dimensions), t.storage_class)
@@ -47,7 +47,7 @@ def outcome(site: MergeSite, path: Path, deltas: dict[str, Delta], acts: str) ->
     for key in list(site.store.list_objects("")):
         if any(delta.attempt_id in key.key for delta in deltas.values()):
             site.store.delete(key.key)
-    for act, name in acts.split():
+    for act, name in map(tuple, acts.split()):
         factories.put_objects(site.store, deltas[name])
         if act == "m":
             site.put(deltas[name] if name != "F" else site.delta(0, 3, status=FAILED))
@@ -115,6 +115,24 @@ def test_conflict_with_another_quantum(site: MergeSite, tmp_path: Path) -> None:
     assert (done.exit_code, done.entries.n_open) == (ExitCode.CONFLICTS, 2)
     again = run_import(site.address, path)
     assert (again.exit_code, again.tables["dataset"].is_equal) == (ExitCode.OK, True)
+
+
+@pytest.mark.parametrize("is_imported_first", [True, False])
+def test_side_of_a_conflict_that_a_newer_attempt_displaces(
+    site: MergeSite, tmp_path: Path, is_imported_first: bool
+) -> None:
+    other = factories.make_graph(name="other")
+    factories.publish(site.store, other)
+    site.put(factories.make_delta(other, 0, 9))
+    site.merge()
+    path = private(site, tmp_path / "r", site.delta(0, 1))
+    if is_imported_first:
+        assert run_import(site.address, path).exit_code == ExitCode.CONFLICTS
+    site.put(newer := site.delta(0, 5))
+    site.merge()
+    assert run_import(site.address, path).entries.n_of_attempts == 2
+    sides = site.rows("SELECT DISTINCT attempt_id::text, kept FROM merge_conflict ORDER BY 2")
+    assert sides == [(newer.attempt_id, False), (factories.attempt(9), True)]
 
 
 def test_dry_run_changes_nothing(site: MergeSite, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from merger.file_ingest import FileIngest, IngestReport, ingest_files
 from merger.forgetting import forget, let_back
 from merger.outside_entries import OutsideEntryError, insert_records
 from merger.source_table import SourceTable, SourceTableError
-from registry.model import DimensionRecord, derived_id
+from registry.model import DataId, DimensionRecord, derived_id
 from tests.fix_merge import MergeSite
 from transfer_plugins.checksums import checksum_of_bytes
 
@@ -162,10 +162,10 @@ def test_kinds_of_values(ingest: Ingests) -> None:
 @pytest.mark.parametrize("is_of_records", [True, False])
 def test_kinds_that_other_data_ids_have(ingest: Ingests, is_of_records: bool) -> None:
     """A detector is text in records of another dimension, or in data IDs of another type."""
-    site, data_id = ingest.site, {"exposure": 1, "detector": "007"}
     if is_of_records:
+        data_id: DataId = {"exposure": 1, "detector": "007"}
         records = [DimensionRecord("exposure_detector", data_id, {"x": 1})]
-        insert_records(site.registry, records, DEFER_ALL)
+        insert_records(ingest.site.registry, records, DEFER_ALL)
     else:
         ingest("key,exposure,detector\nold,1,007\n", dataset_type="flat")
     ingest("key,exposure,detector\na,1,2\n")
@@ -302,9 +302,11 @@ def test_forget_leaves_what_was_ingested(ingest: Ingests, is_merged_first: bool)
     texts = map(str, [*row.data_id.values(), record.size_bytes, record.checksum, row.dataset_id])
     table = f"{HEAD.strip()},dataset_id\n{record.object_key},{','.join(texts)}\n"
     wanted = {"dataset_type": row.dataset_type, "run": site.graph.run}
-    acts = [site.merge, lambda: ingest(table, storage_class=record.storage_class, **wanted)]
-    for act in acts if is_merged_first else acts[::-1]:
-        act()
+    for is_merge in (is_merged_first, not is_merged_first):
+        if is_merge:
+            site.merge()
+        else:
+            ingest(table, storage_class=record.storage_class, **wanted)
     assert site.differences() == []
     found = forget(site.registry, site.graph.run)
     assert (found.n_datasets, found.n_from_outside) == (1, 1)
