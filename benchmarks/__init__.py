@@ -11,11 +11,15 @@ module             subject
 `quantum`          one no-op quantum through ``quantum-exec run``, against ``python -c pass``
 `graph`            a large graph made, checked and read in parts, against plain Parquet and YAML
 `merge`            deltas of a large run into PostgreSQL, against COPY of the same rows
+`merge_place`      where merges are measured: turns, medians, figures
 `merge_workload`   the deltas of that run
 `merge_process`    ``registry-merge merge`` as a process: seconds, memory of all its processes
-`merge_insertion`  the same without reading
+`merge_columns`    ours, ours without reading, COPY and others; second merge; bad deltas
+`merge_insertion`  a merge without reading
 `merge_peers`      COPY, SQLAlchemy with ON CONFLICT, row by row with savepoints
-`merge_growth`     merge time against the size of the registry, and its plot
+`merge_s3`         a merge from S3: where the time goes, and what clients cost
+`merge_growth`     merge time against the size of the registry: table and plot
+`registry_fill`    a registry of millions of datasets, made in a minute or two
 `postgres_server`  the embedded PostgreSQL
 `s3_server`        an S3 server that is not the bottleneck
 `report`           the command of a benchmark: its options, its table, its line of JSON

@@ -40,16 +40,12 @@ class Server:
         name = f"benchmark_{self._n_databases}"
         self.execute("CREATE DATABASE {}", name)
         schema.create(self.address(name))
-        self.execute("CHECKPOINT")
+        self.checkpoint()
         return self.address(name)
 
-    def copy_of(self, address: str) -> str:
-        """Make a copy of a database that nobody is connected to, and return its URL."""
-        self._n_databases += 1
-        name = f"benchmark_{self._n_databases}"
-        self.execute("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, _name_of(address))
+    def checkpoint(self) -> None:
+        """Write all pages, so that nobody waits for those that others changed."""
         self.execute("CHECKPOINT")
-        return self.address(name)
 
     def drop(self, address: str) -> None:
         """Remove a database, so that its files leave the disk."""

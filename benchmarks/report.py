@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 
 def run_command(
-    document: str, title: str, full: str, measure: Callable[[bool], Mapping[str, float]]
+    document: str, title: str, full: str, measure: Callable[[bool], Mapping[str, float | str]]
 ) -> None:
     """Measure, show a table, and with ``--json`` one line.
 
@@ -31,7 +31,7 @@ def run_command(
 
     table = Table("figure", "value", title=title)
     for name, value in figures.items():
-        table.add_row(name, f"{value:g}")
+        table.add_row(name, value if isinstance(value, str) else f"{value:g}")
     Console(stderr=options.json).print(table)
     if options.json:
         print(json.dumps(figures))
