@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import LiteralString
 
@@ -30,6 +31,12 @@ class PostgresServer:
 
     def __init__(self, socket_dir: str) -> None:
         self._socket_dir = socket_dir
+
+    @cached_property
+    def release(self) -> int:
+        """Its major version."""
+        with psycopg.connect(self.address()) as connection:
+            return connection.info.server_version // 10000
 
     def address(self, database: str = "postgres") -> str:
         """Return the URL of a database; there is no password."""
@@ -82,7 +89,11 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 def _fresh(server: PostgresServer, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
-    server.execute("CREATE DATABASE {} TEMPLATE {}", name, template)
+    if server.release < 15:  # which knows no other way than to copy files
+        server.execute("CREATE DATABASE {} TEMPLATE {}", name, template)
+    else:
+        # Half the time of writing the template into the log.
+        server.execute("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template)
     yield server.address(name)
     server.execute("DROP DATABASE {} WITH (FORCE)", name)
 

@@ -8,6 +8,7 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -214,9 +215,21 @@ def test_every_option_of_the_worker_command_has_a_help_text(
 
 
 @pytest.mark.parametrize("name", all_commands())
-def test_help_can_be_shown(name: str) -> None:
+def test_help_can_be_shown(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     program, *words = name.split()
+    (script,) = entry_points(group="console_scripts", name=program)
+    monkeypatch.setattr(sys, "argv", [program, *words, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        script.load()()
+    assert not ended.value.code
+    assert "usage:" in capsys.readouterr().out.lower()
+
+
+@pytest.mark.parametrize("program", ["quantum-exec", "registry-merge"])
+def test_programs_are_installed(program: str) -> None:
     script = Path(sys.executable).with_name(program)
-    done = subprocess.run([script, *words, "--help"], capture_output=True, text=True)
+    done = subprocess.run([script, "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout.lower()

@@ -54,7 +54,7 @@ def check(graph: Path, command: str, uri: str, endpoint: str, code: int, *texts:
     """Call a command with a datastore; it is refused and leaves nothing."""
     before = files_below(graph)
     words = [*COMMANDS[command], "--datastore", uri, "--endpoint-url", endpoint]
-    done = call(graph, *words)
+    done = call(graph, *words, AWS_MAX_ATTEMPTS="2")
     if command == "graph urls":
         # It prints while it goes; what needs no answer of the datastore comes first.
         done.stdout = ""

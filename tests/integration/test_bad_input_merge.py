@@ -19,7 +19,7 @@ NO_DATABASE = "postgresql://nobody@127.0.0.1:1/survey?connect_timeout=5"
 def check(cwd: Path, words: list[str], code: int, *texts: str) -> None:
     """Call it; it is refused and leaves nothing."""
     before = files_below(cwd)
-    done = call(cwd, *words, module="merger.cli")
+    done = call(cwd, *words, module="merger.cli", AWS_MAX_ATTEMPTS="2")
     check_refused(done, code, *texts, program="registry-merge")
     assert files_below(cwd) == before
 
