@@ -39,7 +39,7 @@ def published(tmp_path: Path) -> str:
     [
         (["nonsense", RUN], ExitCode.USAGE, "found 'nonsense'"),
         (["s3://[b", RUN], ExitCode.USAGE, "found 's3://[b'"),
-        (["s3://key:secret@b/x", RUN], ExitCode.USAGE, "s3://…@b/x"),
+        (["s3://key:secret@b/x", RUN], ExitCode.USAGE, "argument 2 holds a password or key"),
         (["file:///x", "u/../x"], ExitCode.USAGE, "RUN 'u/../x'"),
         (["file:///no-such-directory", "u/x"], ExitCode.ERROR, "expected a graph record"),
         (["file:///x"], ExitCode.USAGE, "expected DATASTORE and RUN"),
