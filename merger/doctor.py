@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Is this place fit for a merge? Checks of database, datastore and clocks, each by itself."""
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ def examine(
     if len(ahead) == 2:
         apart = ahead["database"] - ahead["datastore"]
         found.checks.append(_clock_check(("database against datastore", apart)))
+    # What is worst comes first.
+    found.checks.sort(key=lambda check: list(Standing).index(check.standing), reverse=True)
     return found
 
 
@@ -70,10 +73,34 @@ def _reached(found: Examination, subject: str, look: Callable[[], None]) -> None
     try:
         look()
     except (QuantumExecError, psycopg.Error) as error:
-        remedy = "see the message; nothing else of it could be looked at"
+        remedy = f"{_remedy(error)}; nothing else of it could be looked at"
         check = Check(subject, Standing.BAD, "can be reached", message_of(error), remedy)
         found.checks.append(check)
         found.failure = found.failure or exit_code_of(error)
+
+
+_REMEDIES = (
+    (r"CONNECT privilege|permission denied for database", "GRANT CONNECT ON DATABASE … TO …"),
+    (r"not permitted to log in", "ALTER ROLE … LOGIN"),
+    (r"role \".*\" does not exist", "CREATE ROLE … LOGIN; registry-merge doctor --grants"),
+    (r"database \".*\" does not exist", "name the right one, or CREATE DATABASE …"),
+    (r"too many connections for role", "ALTER ROLE … CONNECTION LIMIT -1"),
+    (r"too many connections for database", "ALTER DATABASE … CONNECTION LIMIT -1"),
+    (r"too many clients|connection slots", "end some sessions, or raise max_connections"),
+    (r"pg_hba\.conf", "add a line for it to pg_hba.conf of the server, and reload it"),
+    (r"password|authentication failed", "mend the password where it is looked for"),
+    (r"support SSL|SSL|certificate", "mend sslmode or sslrootcert in --database, or the server"),
+    (r"AccessDenied|403|Permission denied", "allow s3:ListBucket (a directory: r and x)"),
+    (r"credential|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken", "mend the credentials"),
+    (r"no such bucket|not found", "name the right datastore, or make it"),
+    (r"RequestTimeTooSkewed", "set the clock of this machine by NTP"),
+)
+
+
+def _remedy(error: Exception) -> str:
+    """What to change so that database or datastore can be reached."""
+    found = (remedy for text, remedy in _REMEDIES if re.search(text, str(error), re.IGNORECASE))
+    return next(found, "is the address right, and the service up?")
 
 
 def _examine_database(
@@ -85,16 +112,20 @@ def _examine_database(
         found.checks.append(connection_check(address, connection))
         for subject, look in DATABASE_CHECKS.items():
             found.checks += _looked(subject, look, connection)
-        before = time.time()
-        (now,) = connection.execute(statements.CLOCK).fetchone() or (before,)
-        ahead["database"] = now - (before + time.time()) / 2
+        with connection.transaction():
+            connection.execute(statements.LIMITS)
+            before = time.time()
+            (now,) = connection.execute(statements.CLOCK).fetchone() or (before,)
+            ahead["database"] = now - (before + time.time()) / 2
 
 
 def _looked(
     subject: str, look: Callable[[Connection], Iterable[Check]], connection: Connection
 ) -> list[Check]:
     try:
-        return list(look(connection))
+        with connection.transaction():
+            connection.execute(statements.LIMITS)
+            return list(look(connection))
     except psycopg.Error as error:
         if connection.closed:
             raise

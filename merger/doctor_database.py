@@ -74,9 +74,23 @@ def _schema(connection: Connection) -> Iterator[Check]:
         found = schema.read_version(cursor)
     ours = schema.SCHEMA_VERSION
     remedy = "registry-merge init" if found is None else "registry-merge migrate"
-    if found is not None and found > ours:
+    if found is None:
+        remedy = _remedy_for_unseen(connection) or remedy
+    elif found > ours:
         remedy = "upgrade registry-merge"
     yield judged("schema", found == ours, f"version {ours}", f"version {found}", remedy)
+
+
+def _remedy_for_unseen(connection: Connection) -> str | None:
+    """What lets us see tables that are there; None if there are none."""
+    role, *_ = _row(connection, statements.WHO)
+    found = connection.execute(statements.UNSEEN, (rights.VERSION_TABLE,)).fetchall()
+    for place, is_usable in found:
+        if not is_usable:
+            return f'GRANT USAGE ON SCHEMA "{place}" TO "{role}";'
+    if found:
+        return f'ALTER ROLE "{role}" SET search_path = "{found[0][0]}"; or options in --database'
+    return None
 
 
 def _table_rights(connection: Connection) -> Iterator[Check]:
@@ -84,9 +98,12 @@ def _table_rights(connection: Connection) -> Iterator[Check]:
     role, database, _ = _row(connection, statements.WHO)
     found = connection.execute(statements.TABLE_RIGHTS, (names, list(rights.RIGHTS))).fetchall()
     if all(table is None for _, table, _, _ in found):
-        remedy = "registry-merge init; or a right on the schema, or its name in search_path"
+        remedy = _remedy_for_unseen(connection) or "registry-merge init"
         yield Check("rights", Standing.BAD, "tables that we can see", "none", remedy)
         return
+    if absent := sorted({name for name, table, _, _ in found if table is None}):
+        remedy = "registry-merge migrate; if it has nothing to do, restore them from a backup"
+        yield Check("tables", Standing.BAD, "all", f"no {', '.join(absent)}", remedy)
     refused = {(name, privilege) for name, table, privilege, ok in found if table and not ok}
     missing: dict[str, list[str]] = {}
     for name in names:
@@ -113,17 +130,22 @@ def _allowed(is_allowed: bool) -> str:
 
 def _migration_rights(connection: Connection) -> Iterator[Check]:
     names = [*rights.table_names(), rights.VERSION_TABLE]
-    may_create, foreign = _row(connection, statements.MIGRATION_RIGHTS, names)
+    place, may_create, n_tables, foreign = _row(connection, statements.MIGRATION_RIGHTS, names)
+    role, *_ = _row(connection, statements.WHO)
+    remedy = "only for registry-merge migrate: run it as the owner of the tables"
+    standing, found = Standing.WARNING, "as owner"
+    if foreign:
+        found = f"another role owns {foreign[0]} and {len(foreign) - 1} more tables"
+    elif place is None:
+        found, remedy = "no schema in search_path", "see what it says about the schema"
+    elif not may_create:
+        found = f"no right to create tables in schema {place!r}"
+    if place is not None and not may_create and not n_tables:
+        remedy = f'GRANT CREATE ON SCHEMA "{place}" TO "{role}"; or run init as another role'
+        standing = Standing.BAD
     is_fit = may_create and not foreign
-    found = "as owner" if is_fit else "another role owns the tables, or the schema"
-    yield judged(
-        "init and migrate",
-        is_fit,
-        "run by the owner of the tables",
-        found,
-        "only for registry-merge init and migrate: run them as the owner",
-        otherwise=Standing.WARNING,
-    )
+    expected = "run by the owner of the tables"
+    yield judged("init and migrate", is_fit, expected, found, remedy, otherwise=standing)
 
 
 def _connections(connection: Connection) -> Iterator[Check]:
@@ -174,9 +196,11 @@ def _encoding(connection: Connection) -> Iterator[Check]:
 
 
 def _blocking(connection: Connection) -> Iterator[Check]:
-    rows = connection.execute(statements.BLOCKING, (_IDLE_S,)).fetchall()
-    for pid, role, state, since_s, is_blocking in rows:
-        what = ", others wait for it" if is_blocking else ""
+    names = [*rights.table_names(), rights.VERSION_TABLE]
+    rows = connection.execute(statements.BLOCKING, (names, _IDLE_S)).fetchall()
+    for pid, role, state, since_s, is_blocking, tables in rows:
+        what = f", locks {tables}" if tables else ""
+        what += ", others wait for it" if is_blocking else ""
         yield Check(
             "sessions",
             Standing.WARNING,
@@ -198,7 +222,7 @@ def _disk(connection: Connection) -> Iterator[Check]:
     found = f"database {size / _GIB:.1f} GiB, max_wal_size {wal / _GIB:.1f} GiB"
     free = _free_bytes(connection)
     if free is None:
-        text = f"{found}; free space is not to be seen from here"
+        text = f"{found}; free space is not to be seen from here: ask df on the server"
         yield Check("disk", Standing.OK, "room for the RUN", text)
         return
     yield judged(

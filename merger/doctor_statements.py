@@ -4,6 +4,9 @@
 # Which server is this?
 VERSION = "SELECT current_setting('server_version_num')::int, current_setting('server_version')"
 
+# No look waits long, whatever is locked, and whatever the role is set to.
+LIMITS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '60s'"
+
 # The process that serves us; a pooler tells its clients another number.
 BACKEND = "SELECT pg_backend_pid()"
 
@@ -12,6 +15,14 @@ WHO = "SELECT current_user, current_database(), current_schema()"
 
 # May nothing be written here, and why?
 READ_ONLY = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
+
+# Where tables of ours are that we cannot see: schema, and whether we have a right on it.
+UNSEEN = """
+SELECT n.nspname::text, has_schema_privilege(n.oid, 'USAGE')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = %s AND c.relkind IN ('r', 'p') AND NOT (
+    pg_table_is_visible(c.oid) AND has_schema_privilege(n.oid, 'USAGE')) ORDER BY 1
+"""
 
 # Rights on tables, by name: none of them is there if its first column is null.
 TABLE_RIGHTS = """
@@ -24,9 +35,11 @@ ORDER BY t.name
 # Rights on the database: temporary tables, which every merge uses.
 TEMPORARY_RIGHT = "SELECT has_database_privilege(current_database(), 'TEMPORARY')"
 
-# Tables that another role owns, so that we cannot alter them; and whether we can make some.
+# The schema in which tables would be made, whether we can make some, and whether there are any;
+# tables that another role owns, so that we cannot alter them.
 MIGRATION_RIGHTS = """
-SELECT has_schema_privilege(current_schema(), 'CREATE'), coalesce(array_agg(c.relname::text
+SELECT current_schema(), coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
+       count(*), coalesce(array_agg(c.relname::text
        ORDER BY c.relname) FILTER (WHERE NOT pg_has_role(c.relowner, 'USAGE')), '{}')
 FROM pg_class c WHERE c.oid = ANY(
     SELECT to_regclass(name)::oid FROM unnest(%s::text[]) AS t (name))
@@ -55,18 +68,27 @@ SELECT pg_encoding_to_char(encoding), datcollate FROM pg_database
 WHERE datname = current_database()
 """
 
-# Sessions that keep others waiting, or that do nothing for long within a transaction.
+# Sessions that keep others waiting, that hold a lock on a table of ours with which no merge can
+# write, or that do nothing for long within a transaction.
 BLOCKING = """
 WITH blocking AS (
     SELECT DISTINCT unnest(pg_blocking_pids(pid)) AS pid FROM pg_stat_activity
     WHERE wait_event_type = 'Lock' AND datname = current_database()
+), locking AS (
+    SELECT pid, string_agg(DISTINCT relation::regclass::text, ', ') AS tables FROM pg_locks
+    WHERE granted AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+        'AccessExclusiveLock') AND database = (
+            SELECT oid FROM pg_database WHERE datname = current_database())
+      AND relation IN (SELECT to_regclass(name)::oid FROM unnest(%s::text[]) AS t (name))
+    GROUP BY pid
 )
 SELECT a.pid, coalesce(a.usename, ''), coalesce(a.state, 'unknown'),
        coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::int,
-       a.pid IN (SELECT pid FROM blocking)
-FROM pg_stat_activity a
+       a.pid IN (SELECT pid FROM blocking), l.tables
+FROM pg_stat_activity a LEFT JOIN locking l USING (pid)
 WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
-  AND (a.pid IN (SELECT pid FROM blocking) OR (a.state LIKE 'idle in transaction%%'
+  AND (a.pid IN (SELECT pid FROM blocking) OR l.pid IS NOT NULL
+       OR (a.state LIKE 'idle in transaction%%'
        AND a.xact_start < clock_timestamp() - make_interval(secs => %s)))
 ORDER BY 4 DESC
 """

@@ -43,7 +43,8 @@ def check_version(cursor: Cursor) -> None:
     found = read_version(cursor)
     if found is None:
         raise SchemaVersionError(
-            "central registry: expected its tables, found none; run registry-merge init"
+            "central registry: expected its tables, found none that we can see; run registry-merge "
+            "init, or registry-merge doctor if they were there before"
         )
     if found < SCHEMA_VERSION:
         raise SchemaVersionError(

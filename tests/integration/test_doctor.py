@@ -149,10 +149,91 @@ def test_settings_and_sessions(make_postgres: MakePostgres) -> None:
     assert checks["sessions"].remedy == "ROLLBACK PREPARED 'forgotten';"
 
 
+LOSSES = [
+    ("REVOKE USAGE ON SCHEMA public FROM PUBLIC", "schema", 'GRANT USAGE ON SCHEMA "public" TO'),
+    ("ALTER ROLE visitor SET search_path = nowhere", "schema", 'SET search_path = "public"'),
+    ("ALTER TABLE dataset RENAME TO gone", "tables", "registry-merge migrate; if it has nothing"),
+    ("REVOKE INSERT ON dataset FROM visitor", "rights on dataset", "GRANT INSERT ON dataset TO"),
+    ("DROP SCHEMA public CASCADE; CREATE SCHEMA public", "init and migrate", "GRANT CREATE ON"),
+]
+
+
+@pytest.mark.parametrize(("loss", "subject", "remedy"), LOSSES)
+def test_what_is_missing_is_told(
+    site: MergeSite, visitor: str, loss: str, subject: str, remedy: str
+) -> None:
+    given = rights.grants("visitor", database=str(conninfo_to_dict(visitor)["dbname"]))
+    usage = "GRANT USAGE ON SCHEMA public TO visitor" if "DROP" in loss else ""
+    no_usage = "REVOKE USAGE ON SCHEMA public FROM visitor" if "USAGE" in loss else ""
+    execute(site.address, *filter(str.strip, given.split(";\n")), *loss.split("; "))
+    execute(site.address, *filter(None, (usage, no_usage)))
+    try:
+        check = found_by(visitor)[subject]
+    finally:
+        execute(site.address, "ALTER ROLE visitor RESET search_path", "DROP OWNED BY visitor")
+    assert check.standing is Standing.BAD
+    assert remedy in str(check.remedy)
+
+
+def test_what_is_worst_comes_first(visitor: str) -> None:
+    keywords = {k: str(v) for k, v in conninfo_to_dict(visitor).items()}
+    standings = [check.standing for check in examine(DatabaseAddress(keywords)).checks]
+    assert standings == sorted(standings, key=("bad", "warn", "ok").index)
+    assert len(set(standings)) == 3
+
+
+@pytest.mark.parametrize("table", ["merge_lease", "dataset"])
+def test_a_locked_table_is_told_and_not_waited_for(site: MergeSite, table: str) -> None:
+    with psycopg.connect(site.address) as holder:
+        holder.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+        checks = found_by(site.address)
+        remedy = f"SELECT pg_terminate_backend({holder.info.backend_pid});"
+    assert f"locks {table}" in checks["sessions"].found
+    assert (checks["sessions"].standing, checks["sessions"].remedy) == (Standing.WARNING, remedy)
+    if table != "dataset":
+        told = "cannot tell: canceling statement due to lock timeout"
+        assert checks["left by merges"].found == told
+
+
+REFUSALS = [
+    ("ALTER ROLE visitor NOLOGIN", ExitCode.NOT_PERMITTED, "ALTER ROLE … LOGIN"),
+    ("ALTER ROLE visitor CONNECTION LIMIT 0", ExitCode.UNAVAILABLE, "CONNECTION LIMIT -1"),
+    ("DO $$ BEGIN EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM visitor', "
+     "current_database()); END $$", ExitCode.NOT_PERMITTED, "GRANT CONNECT ON DATABASE"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("loss", "code", "remedy"), REFUSALS)
+def test_who_is_not_let_in_is_told_why(
+    site: MergeSite, visitor: str, loss: str, code: ExitCode, remedy: str
+) -> None:
+    execute(site.address, loss)
+    keywords = {k: str(v) for k, v in conninfo_to_dict(visitor).items()}
+    try:
+        found = examine(DatabaseAddress(keywords))
+    finally:
+        execute(site.address, "ALTER ROLE visitor LOGIN CONNECTION LIMIT -1")
+    assert found.exit_code == code
+    assert remedy in str(found.checks[0].remedy)
+
+
+def test_bucket_that_may_not_be_listed(
+    site: MergeSite, datastore: str, s3_endpoint: str, tmp_path: Path
+) -> None:
+    with S3Proxy(s3_endpoint, lambda method, key: Fault(403, "AccessDenied")) as proxy:
+        words = (datastore, site.graph.run, "--endpoint-url", proxy.endpoint)
+        code, checks = run(tmp_path, *words, "--database", site.address)
+    assert code == ExitCode.NOT_PERMITTED
+    assert checks[0]["subject"] == "datastore"
+    assert "allow s3:ListBucket" in checks[0]["remedy"]
+
+
 def test_pooler(database: str, make_pgbouncer: MakePgbouncer) -> None:
     pooled = make_pgbouncer(database).address(database)
     assert found_by(database)["pooler"].found == "none"
-    assert found_by(pooled)["pooler"].found == "a pooler is in between"
+    checks = found_by(pooled)
+    assert checks["pooler"].found == "a pooler is in between"
+    assert not [c for c in checks.values() if "cannot tell" in c.found or c.standing == "bad"]
 
 
 def test_encoding_and_read_only(postgres_server: PostgresServer, empty_database: str) -> None:
