@@ -111,8 +111,8 @@ WHERE EXISTS (
 ), '')
 """
 
-# The quarantine of a RUN.
-DELETE_QUARANTINE = "DELETE FROM quarantine WHERE run = %s"
+# The quarantine of a RUN; what a person has given up stays so.
+DELETE_QUARANTINE = "DELETE FROM quarantine WHERE run = %s AND NOT dropped"
 
 # Datasets of a RUN that are left: no merged attempt made them.
 COUNT_FROM_OUTSIDE = "SELECT count(*) FROM dataset WHERE run = %s"

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """``registry-merge forget``."""
 
-import uuid
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from merger.commands.options import Config, Database, DryRun, Json, Run
+from merger.commands.options import Config, Database, DryRun, Json, Run, quantum_id
 from merger.commands.session import open_registry, reported
 from merger.settings import SettingsError
 
@@ -50,7 +49,7 @@ def forget(
     from merger.forgetting import forget as forget_rows
 
     with reported(as_json) as report:
-        quantum_ids = None if not quantum else [_quantum_id(text) for text in quantum]
+        quantum_ids = None if not quantum else [quantum_id(text) for text in quantum]
         if quantum_ids and outside:
             raise SettingsError("--outside: expected no --quantum: it is of all of the RUN")
         with open_registry(database, config) as registry:
@@ -60,21 +59,18 @@ def forget(
         report(_as_object(found, dry_run), lambda console: _show(console, found, dry_run))
 
 
-def _quantum_id(text: str) -> str:
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise SettingsError(f"--quantum: expected the id of a quantum, found {text!r}") from None
-
-
 def _ask(found: "ForgetReport") -> None:
     outside = f", and {found.n_outside_gone} from outside" if found.n_outside_gone else ""
-    typer.confirm(
+    question = (
         f"Forget {found.n_quanta} quanta with {found.n_attempts} attempts and "
-        f"{found.n_datasets} datasets of RUN {found.run}{outside}?",
-        abort=True,
-        err=True,
+        f"{found.n_datasets} datasets of RUN {found.run}{outside}?"
     )
+    try:
+        is_meant = typer.confirm(question, err=True)
+    except typer.Abort:
+        raise SettingsError("forget: expected y or n, or --yes where nobody can answer") from None
+    if not is_meant:
+        raise typer.Abort
 
 
 def _as_object(found: "ForgetReport", is_dry: bool) -> dict[str, object]:
@@ -85,9 +81,10 @@ def _as_object(found: "ForgetReport", is_dry: bool) -> dict[str, object]:
 
 def _show(console: "Console", found: "ForgetReport", is_dry: bool) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table()
-    table.add_column(f"RUN {found.run}")
+    table.add_column(Text(f"RUN {found.run}"), overflow="fold")
     table.add_column("would go" if is_dry else "gone", justify="right")
     for title, number in (
         ("quanta", found.n_quanta),

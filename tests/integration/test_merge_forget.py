@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from merger.central_registry import CentralRegistry
-from merger.conflict_policy import DEFER_ALL
+from merger.conflict_policy import DEFER_ALL, parse
 from merger.exit_codes import ExitCode
 from merger.findings import FindingKind
 from merger.forgetting import ForgetReport, NothingToForgetError, forget, let_back
@@ -20,8 +20,9 @@ from merger.insertion import Insertion
 from merger.merge import merge_run
 from merger.predictions import read_predictions
 from merger.prepared import DeltaReader
+from merger.quarantine import list_quarantine, set_dropped
 from registry.attempt import AttemptStatus
-from registry.delta import ReadInput
+from registry.delta import Delta, ReadInput
 from registry.model import DimensionRecord
 from registry.names import delta_prefix
 from tests import factories
@@ -94,6 +95,47 @@ def test_forgotten_quantum_is_as_if_never_merged(
     assert let_back(filled.registry, filled.graph.run, quanta) == report.n_attempts
     filled.merge()
     assert filled.dump() == before
+
+
+def test_what_was_given_up_stays_so(site: MergeSite) -> None:
+    key = factories.put_delta(site.store, site.delta(0, 1), b"junk")
+    site.merge()
+    set_dropped(site.registry, site.graph.run, [key], dropped=True)
+    assert forget(site.registry, site.graph.run).n_quarantined == 0
+    site.put(site.delta(0, 1))
+    assert (site.merge().counts.n_deltas, list_quarantine(site.registry)[0].dropped) == (0, True)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("policy", ["keep", "replace", "image=keep", "defer"])
+def test_remerged_under_the_same_policies_it_is_as_before(
+    site: MergeSite, policy: str, which: int
+) -> None:
+    """Of either side of a conflict, and of a record on which attempts do not agree."""
+    site.put(*_in_conflict(site))
+    policies = parse([policy])
+    site.merge(policies=policies)
+    before = site.dump()
+    quanta = [site.rows("SELECT quantum_id::text FROM attempt ORDER BY attempt_id")[which][0]]
+    forget(site.registry, site.graph.run, quanta)
+    let_back(site.registry, site.graph.run, quanta)
+    site.merge(policies=policies)
+    assert site.dump() == before
+    forget(site.registry, site.graph.run)
+    let_back(site.registry, site.graph.run)
+    site.merge(policies=policies)
+    assert site.dump() == before
+
+
+def _in_conflict(site: MergeSite) -> list[Delta]:
+    """Two attempts that claim the same data IDs, and know other facts about one exposure."""
+    other = factories.make_graph(name="other")
+    factories.publish(site.store, other)
+    records = [DimensionRecord("exposure", {"exposure": 1}, {"t": t}) for t in (1, 2)]
+    return [
+        site.delta(0, 1, dimension_record=[records[0]]),
+        factories.make_delta(other, 0, 2, dimension_record=[records[1]]),
+    ]
 
 
 def test_forgotten_run_leaves_nothing_but_the_ledger(filled: MergeSite) -> None:
@@ -275,7 +317,8 @@ def test_command_asks_before_it_forgets(long: MergeSite) -> None:
     before = long.dump()
     asking = registry_merge(long, "forget", long.graph.run)
     _, err = asking.communicate(timeout=60)
-    assert asking.returncode == ExitCode.ERROR
+    assert asking.returncode == ExitCode.USAGE
+    assert "expected y or n, or --yes where nobody can answer" in err
     assert "Forget 12 quanta with 12 attempts and 24 datasets of RUN u/tester/night1? [y/N]:" in err
     found = ended(registry_merge(long, "forget", long.graph.run, "--dry-run", "--json"))
     assert (found["n_datasets"], found["dry_run"], found["is_run_gone"]) == (24, True, True)
