@@ -32,6 +32,8 @@ _GROUP_ROWS = 2000
 _GROUP_BYTES = 16 * 1024 * 1024
 """Whoever reads deltas in order holds a few row groups in memory."""
 
+_MOST_REFUSED = 100
+
 Content = tuple[str, bytes]
 
 
@@ -129,7 +131,7 @@ def _repaired(store: ObjectStore, undecoded: DeltaListing, threads: int | None) 
     """Return the attempts whose deltas no archiver understood, and which can be read by now."""
     found = (
         _attempt_of(key)
-        for key, content in fetch(store, _keys_of(undecoded), threads)
+        for key, content in fetch(store, undecoded.all_keys(), threads)
         if isinstance(content, bytes) and is_understood(key, content)
     )
     return pack_ids(list(found))
@@ -145,7 +147,7 @@ def _write_all(
 ) -> None:
     reading = for_bulk_reading(store)
     for start in range(0, len(missing), rows_per_file):
-        keys = itertools.islice(_keys_of(missing, start), rows_per_file)
+        keys = itertools.islice(missing.all_keys(start), rows_per_file)
         with tempfile.TemporaryDirectory(prefix="registry-merge-") as directory:
             path = Path(directory) / "archive.parquet"
             contents = _fetched(reading, keys, threads, report)
@@ -155,20 +157,25 @@ def _write_all(
                 report.n_archived += keys_of_file.n_keys
 
 
-def _keys_of(listing: DeltaListing, start: int = 0) -> Iterator[str]:
-    for first in range(start, len(listing), _GROUP_ROWS):
-        yield from listing.keys(first, first + _GROUP_ROWS)
-
-
 def _fetched(
     store: ObjectStore, keys: Iterable[str], threads: int | None, report: ArchiveReport
 ) -> Iterator[Content]:
-    """Give the bytes of deltas; one that is gone or refused is left out."""
+    """Give the bytes of deltas; one that is gone or refused is left out.
+
+    Raises
+    ------
+    transfer_plugins.object_store.TransferRefusedError
+        If the first many are refused: then the others would be, too.
+    """
+    n_read = 0
     for key, content in fetch(store, keys, threads):
         if isinstance(content, bytes):
+            n_read += 1
             yield key, content
         elif not isinstance(content, ObjectNotFoundError):
             report.unread.append(str(content))
+            if len(report.unread) == _MOST_REFUSED and not n_read:
+                raise content
 
 
 def _grouped(contents: Iterator[Content], report: ArchiveReport) -> Iterator[list[Content]]:

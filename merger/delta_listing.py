@@ -41,6 +41,11 @@ class DeltaListing:
         attempts = unpack_ids(self.attempts[start:stop])
         return [names.delta_key(self.run, q, a) for q, a in zip(quanta, attempts, strict=True)]
 
+    def all_keys(self, start: int = 0) -> Iterator[str]:
+        """Give the keys in the order of their attempts, from a place on."""
+        for first in range(start, len(self), _AT_ONCE):
+            yield from self.keys(first, first + _AT_ONCE)
+
     def attempt_ids(self) -> Iterator[str]:
         """Give the attempt ids in order."""
         for start in range(0, len(self), _AT_ONCE):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Reading deltas: which are there, which the ledger lacks, and batches of them, read ahead."""
+"""Reading deltas: batches of them, read ahead, verified and checked."""
 
 import itertools
 from collections import deque
@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
-from merger import delta_listing
 from merger.delta_checks import BadDelta, ReadDeltas, Reason
 from merger.plain_deltas import check_deltas
 from merger.predictions import Predictions
@@ -28,7 +27,7 @@ _KEYS_AT_ONCE = 32
 
 _CHECKED_AT_ONCE = 250
 
-__all__ = ["ReadDeltas", "list_deltas", "read_batches", "read_whole"]
+__all__ = ["ReadDeltas", "read_batches", "read_whole"]
 
 
 @dataclass(slots=True)
@@ -37,19 +36,6 @@ class _Read:
 
     contents: list[tuple[str, bytes]] = field(default_factory=list)
     refused: list[BadDelta] = field(default_factory=list)
-
-
-def list_deltas(store: ObjectStore, run: str) -> tuple[dict[str, str], list[str]]:
-    """List the deltas of a RUN.
-
-    Returns
-    -------
-    by_attempt, strangers
-        Key by attempt id, and keys below the prefix that are not those of a delta.
-    """
-    listing = delta_listing.list_deltas(store, run)
-    by_attempt = dict(zip(listing.attempt_ids(), listing.keys(), strict=True))
-    return by_attempt, listing.strangers
 
 
 def read_batches(

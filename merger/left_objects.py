@@ -95,22 +95,20 @@ class LeftObjects:
     logs
         Keys of all logs below the RUN.
     deltas
-        Keys of all deltas below the RUN.
+        All deltas of the RUN.
     """
 
     def __init__(
         self,
         keys: Iterable[str],
         logs: Iterable[str],
-        deltas: Iterable[str],
+        deltas: DeltaListing,
         rows: RegistryRows,
         expected: ExpectedRows,
     ) -> None:
         self._keys = set(keys)
         self._logs = {key: names.parse_log_key(key) for key in logs}
-        self._quanta = {
-            named[1]: named[0] for key in deltas if (named := names.parse_delta_key(key))
-        }
+        self._quanta = dict(zip(deltas.attempt_ids(), unpack_ids(deltas.quanta), strict=True))
         logged = {named[1]: named[0] for named in self._logs.values() if named}
         self._all_quanta = logged | self._quanta
         self._rows = rows

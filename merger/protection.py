@@ -111,7 +111,7 @@ class Protection:
         unmerged = deltas.without(_merged(deltas, snapshot)).without(read)
         if len(unmerged):
             self.progress.start(len(unmerged))
-        keys = (key for key in _keys_of(unmerged) if key not in snapshot.dropped)
+        keys = (key for key in unmerged.all_keys() if key not in snapshot.dropped)
         self._protect_by_deltas(store, keys)
         strangers = set(deltas.strangers) - self._strangers - snapshot.dropped
         self._protect_by_deltas(store, sorted(strangers))
@@ -220,8 +220,3 @@ def _merged(deltas: DeltaListing, snapshot: Snapshot) -> PackedIds:
 
 def _listing_of(attempts: PackedIds) -> DeltaListing:
     return DeltaListing("", attempts, attempts)
-
-
-def _keys_of(listing: DeltaListing) -> Iterator[str]:
-    for start in range(0, len(listing), _AT_ONCE):
-        yield from listing.keys(start, start + _AT_ONCE)

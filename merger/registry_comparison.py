@@ -4,10 +4,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from merger.dataset_conflicts import Side, sides_of
 from merger.delta_checks import GoodDelta
+from merger.delta_listing import DeltaListing
 from merger.delta_reading import ReadDeltas
 from merger.findings import Finding, FindingKind
+from merger.packed_ids import pack_ids, unpack_ids
 from merger.registry_rows import AttemptFacts, RegistryRows
 from registry import names
 from registry.attempt import AttemptStatus
@@ -149,9 +153,10 @@ def _compare_attempt(good: GoodDelta, rows: RegistryRows) -> Iterator[Finding]:
         yield Finding(FindingKind.ATTEMPT_DIFFERS, attempt_id, good.key, *texts)
 
 
-def compare_ledger(rows: RegistryRows, by_attempt: dict[str, str]) -> Iterator[Finding]:
+def compare_ledger(rows: RegistryRows, listing: DeltaListing) -> Iterator[Finding]:
     """Find ledger rows without a delta in the bucket."""
-    for attempt_id in sorted(rows.ledger.keys() - by_attempt.keys() - rows.forgotten):
+    gone = np.setdiff1d(pack_ids(list(rows.ledger)), listing.attempts)
+    for attempt_id in sorted({*unpack_ids(gone)} - rows.forgotten):
         quantum_id, checksum = rows.ledger[attempt_id]
         wanted = f"delta of quantum {quantum_id} with {checksum}"
         yield Finding(FindingKind.DELTA_MISSING, attempt_id, None, wanted, "none")
@@ -201,9 +206,19 @@ def compare_datasets(rows: RegistryRows, expected: ExpectedRows) -> Iterator[Fin
                 *side.differences(found),
             )
     for dataset_id, side in rows.datasets.items():
-        # Others come from outside, with the id of an attempt that nobody has merged.
-        if side.attempt_id in rows.ledger and dataset_id not in wanted:
+        if dataset_id not in wanted and _comes_from_merge(side, rows):
             text = f"{side.dataset_type} {side.data_id} of attempt {side.attempt_id}"
             yield Finding(
                 FindingKind.DATASET_UNEXPECTED, dataset_id, side.object_key, "no row", text
             )
+
+
+def _comes_from_merge(side: Side, rows: RegistryRows) -> bool:
+    """Tell whether only a merged attempt can have a dataset; others come from outside.
+
+    A private registry that was imported has the id of an attempt that nobody has merged. Its
+    datasets stand until a success of the quantum is merged.
+    """
+    status, _ = rows.quanta.get(side.quantum_id or "", ("", ""))
+    is_decided = side.attempt_id is not None and status == AttemptStatus.SUCCESSFUL
+    return is_decided or side.attempt_id in rows.ledger

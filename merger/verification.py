@@ -13,7 +13,8 @@ from merger.bucket_comparison import (
     without_other_runs,
 )
 from merger.central_registry import CentralRegistry
-from merger.delta_reading import list_deltas, read_batches
+from merger.delta_listing import DeltaListing, list_deltas
+from merger.delta_reading import read_batches
 from merger.findings import Finding, FindingKind, VerifyReport
 from merger.left_objects import LeftObjects
 from merger.predictions import read_predictions
@@ -28,6 +29,7 @@ from merger.registry_comparison import (
 )
 from merger.registry_rows import RegistryRows, read_rows
 from merger.settings import DEFAULT_BATCH_SIZE
+from registry import names
 from registry.typed_json import canonical
 from transfer_plugins.object_store import ObjectStore
 
@@ -60,20 +62,26 @@ def verify_run(
     predictions = read_predictions(store, run)
     # The registry first: a delta that arrives meanwhile is then rightly said to be not merged.
     rows = registry.read_snapshot(lambda cursor: read_rows(cursor, run))
-    by_attempt, strangers = list_deltas(store, run)
-    report = VerifyReport(run, n_deltas=len(by_attempt), n_datasets=len(rows.datasets))
-    report.add(bad_delta(key, "wrong_key", rows) for key in strangers)
+    listing = list_deltas(store, run)
+    report = VerifyReport(run, n_deltas=len(listing), n_datasets=len(rows.datasets))
+    report.add(bad_delta(key, "wrong_key", rows) for key in listing.strangers)
     archives = {bad.key: bad.message for bad in store.bad_archives()}
     report.add(bad_delta(key, message, rows) for key, message in archives.items())
-    progress.start(len(by_attempt))
+    progress.start(len(listing))
     expected = ExpectedRows()
-    keys = by_attempt.values()
-    for batch in read_batches(
-        store, keys, predictions, batch_size=DEFAULT_BATCH_SIZE, threads=threads
-    ):
+    keys = listing.all_keys()
+    batches = read_batches(
+        store,
+        keys,
+        predictions,
+        batch_size=DEFAULT_BATCH_SIZE,
+        threads=threads,
+        are_refused_left=True,
+    )
+    for batch in batches:
         report.add(compare_deltas(batch, rows, expected))
         progress.advance(batch.n_keys)
-    report.add(compare_ledger(rows, by_attempt))
+    report.add(compare_ledger(rows, listing))
     report.add(compare_quanta(rows, expected))
     report.add(_compare_dimensions(rows))
     report.add(compare_datasets(rows, expected))
@@ -82,8 +90,8 @@ def verify_run(
     if checksums:
         report.add(compare_checksums(store, sizes, run, rows))
     objects, logs = without_other_runs(sizes, run), list_logs(store, run)
-    _add_left(report, LeftObjects(objects, logs, keys, rows, expected))
-    report.add(_recorded(rows, {*keys, *strangers, *archives}))
+    _add_left(report, LeftObjects(objects, logs, listing, rows, expected))
+    report.add(_recorded(rows, listing, archives))
     predicted = list(predictions.quantum_ids())
     report.add(_notes(predicted, expected))
     report.n_quanta, report.n_objects = len(predicted), len(objects)
@@ -104,7 +112,9 @@ def _compare_dimensions(rows: RegistryRows) -> Iterator[Finding]:
         yield Finding(FindingKind.DIMENSION_DIFFERS, None, key, brought, found or "no row")
 
 
-def _recorded(rows: RegistryRows, listed: Collection[str]) -> Iterator[Finding]:
+def _recorded(
+    rows: RegistryRows, listing: DeltaListing, archives: Collection[str]
+) -> Iterator[Finding]:
     """What earlier merges recorded for a person to decide."""
     for side in rows.conflicts:
         yield Finding(
@@ -114,7 +124,10 @@ def _recorded(rows: RegistryRows, listed: Collection[str]) -> Iterator[Finding]:
             "one content",
             f"{'kept' if side.kept else 'not kept'}: {canonical(side.content)}",
         )
-    for key in sorted(rows.quarantine.keys() - set(listed)):
+    for key in sorted(rows.quarantine.keys() - {*listing.strangers, *archives}):
+        named = names.parse_delta_key(key)
+        if named is not None and listing.find(named[1]) == key:
+            continue
         kind = FindingKind.DROPPED if key in rows.dropped else FindingKind.QUARANTINED
         yield Finding(kind, None, key, "a good delta", ": ".join(rows.quarantine[key]))
     for dataset_id, key, n_times in rows.forgotten_inputs:

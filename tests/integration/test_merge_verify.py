@@ -15,6 +15,7 @@ from registry.model import DimensionRecord
 from tests import factories
 from tests.factories import attempt
 from tests.fix_merge import MergeSite
+from transfer_plugins.object_store import TransferRefusedError
 
 Change = Callable[[MergeSite], None]
 
@@ -242,4 +243,20 @@ def test_attempt_of_another_run_is_told_by_its_checksum(merged: MergeSite) -> No
     )
     merged.graph = copied
     assert merged.merge().counts.n_deltas == 0
-    assert FindingKind.DELTA_NOT_MERGED in {finding.kind for finding in merged.differences()}
+    (found,) = merged.differences()
+    assert found.kind is FindingKind.DELTA_BAD
+
+
+def test_refused_delta_is_a_difference(merged: MergeSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    delta, get = merged.delta(0, 1), merged.store.get
+    key = names.delta_key(delta.run, delta.quantum_id, delta.attempt_id)
+
+    def refuse(asked: str) -> bytes:
+        if asked == key:
+            raise TransferRefusedError(f"{key}: S3 said AccessDenied")
+        return get(asked)
+
+    monkeypatch.setattr(merged.store, "get", refuse)
+    (bad, *_) = merged.differences()
+    assert (bad.kind, bad.key) == (FindingKind.DELTA_BAD, key)
+    assert "AccessDenied" in str(bad.found)
