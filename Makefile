@@ -30,8 +30,10 @@ $(VENV)/test-installed: pyproject.toml | $(BIN)/python
 demo: $(VENV)/demo-installed
 	$(BIN)/quantum-exec demo
 
+# Many tests wait for processes: half as many workers again as there are cores.
+WORKERS ?= $(shell expr $$(nproc) \* 3 / 2)
 test: $(VENV)/test-installed
-	$(BIN)/python -m pytest -m "not pool" -n logical --maxprocesses 8 $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m "not pool" -n $(WORKERS) --maxprocesses 8 $(PYTEST_OPTIONS)
 
 test-pool: $(VENV)/test-installed
 	$(BIN)/python -m pytest -m pool tests/pool $(PYTEST_OPTIONS)
