@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from merger.exit_codes import ExitCode
+from merger.findings import FindingKind
 from merger.forgetting import forget
 from registry.attempt import AttemptStatus
-from registry.delta import Delta
+from registry.delta import AddedRows, Delta
 from registry.typed_json import canonical
 from tests import factories
 from tests.dumps import Dump, empty
@@ -89,6 +90,22 @@ def test_newer_attempt_with_fewer_datasets(site: MergeSite, tmp_path: Path) -> N
     assert len(found["dataset"]) == 1
     for acts in ("i1 m5", "m5 i1"):
         assert outcome(site, tmp_path / "r", {"1": older, "5": newer}, acts) == found
+
+
+@pytest.mark.parametrize("status", AttemptStatus)
+def test_verify_names_what_a_merge_did_not_meet(
+    site: MergeSite, tmp_path: Path, status: AttemptStatus
+) -> None:
+    """A delta without datasets does not take those away that were imported before."""
+    delta = site.delta(0, 1)
+    factories.put_objects(site.store, delta)
+    run_import(site.address, private(site, tmp_path / "r", delta))
+    is_successful = status is AttemptStatus.SUCCESSFUL
+    empty_delta = site.delta(0, 1, status=status, no_work=is_successful, rows=AddedRows())
+    site.put(empty_delta)
+    site.merge()
+    found = {finding.kind for finding in site.differences()}
+    assert found == {FindingKind.DATASET_UNEXPECTED}
 
 
 def test_forgotten_attempt_does_not_come_back(site: MergeSite, tmp_path: Path) -> None:
