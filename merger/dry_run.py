@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a merge would do: deltas are read and checked, the registry is only read.
 
-A role that may only read is enough. Conflicts, and what PostgreSQL refuses, only show when rows
+A role that may only read is enough. New conflicts, and what PostgreSQL refuses, only show when rows
 are inserted; they are not told.
 """
 
@@ -25,6 +25,7 @@ from merger.predictions import read_predictions
 from merger.progress import Progress
 from merger.quarantine import attempts_of, list_quarantine
 from merger.schema import SchemaVersionError
+from merger.settling import Selection, count_conflicts
 from merger.standings import read_merged
 from registry.attempt import AttemptStatus
 from transfer_plugins.object_store import ObjectStore
@@ -51,6 +52,7 @@ class DryRun:
     n_merged_before: int = 0
     n_dropped: int = 0
     n_datasets: int = 0
+    n_open_conflicts: int = 0
     statuses: Counter[AttemptStatus] = field(default_factory=Counter)
     bad: list[BadDelta] = field(default_factory=list)
     newer: list[str] = field(default_factory=list)
@@ -61,6 +63,7 @@ class DryRun:
         return lowest(
             {
                 ExitCode.SCHEMA: self.missing_schema,
+                ExitCode.CONFLICTS: self.n_open_conflicts,
                 ExitCode.QUARANTINED: self.bad,
                 ExitCode.NEWER_FORMAT: self.newer,
             }
@@ -94,7 +97,15 @@ def rehearse(
     keys = (
         key for at in range(0, len(left), _BATCH_SIZE) for key in left.keys(at, at + _BATCH_SIZE)
     )
-    for batch in read_batches(store, keys, predictions, batch_size=_BATCH_SIZE, threads=threads):
+    batches = read_batches(
+        store,
+        keys,
+        predictions,
+        batch_size=_BATCH_SIZE,
+        threads=threads,
+        are_refused_left=True,
+    )
+    for batch in batches:
         found.statuses.update(good.delta.status for good in batch.good)
         found.n_datasets += sum(len(good.delta.rows.dataset) for good in batch.good)
         found.bad += batch.bad
@@ -117,6 +128,7 @@ def _unmerged(
     try:
         left = listing.without(read_merged(registry, listing.attempts, but_forgotten=remerge))
         dropped = {q.key for q in list_quarantine(registry, listing.run) if q.dropped}
+        found.n_open_conflicts = count_conflicts(registry, Selection(listing.run))
     except SchemaVersionError as error:
         found.missing_schema = str(error)
     found.n_merged_before = len(listing) - len(left)
@@ -143,6 +155,7 @@ def dry_run_object(found: DryRun) -> dict[str, object]:
         "n_deltas_to_merge": found.statuses.total(),
         "n_datasets_to_merge": found.n_datasets,
         "statuses": {status: found.statuses[status] for status in AttemptStatus},
+        "n_conflicts_open": found.n_open_conflicts,
         "n_quarantined": len(found.bad),
         "n_dropped": found.n_dropped,
         "n_newer_format": len(found.newer),
@@ -164,6 +177,8 @@ def show_dry_run(console: Console, found: DryRun) -> None:
     table.add_row("left alone: of a newer format", f"{len(found.newer):,}")
     console.print(table)
     console.print(f"{found.n_datasets:,} datasets; nothing was written", soft_wrap=True)
+    if found.n_open_conflicts:
+        console.print(f"{found.n_open_conflicts:,} conflicts are open already")
     for bad in found.bad[:_SHOWN]:
         line = f"would be quarantined ({bad.reason}): {bad.message}"
         console.print(line, markup=False, soft_wrap=True)

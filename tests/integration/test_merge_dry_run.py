@@ -9,7 +9,12 @@ from psycopg import sql
 from typer.testing import CliRunner
 
 from merger.cli import app
+from merger.delta_archive import archive_run
 from merger.exit_codes import ExitCode
+from merger.forgetting import forget
+from merger.quarantine import list_quarantine
+from merger.quarantine_retry import drop
+from registry import names
 from registry.attempt import AttemptStatus
 from tests import dumps, factories
 from tests.fix_merge import MergeSite
@@ -82,6 +87,43 @@ def test_what_was_forgotten_counts_with_remerge(site: MergeSite) -> None:
     assert CliRunner().invoke(app, words).exit_code == ExitCode.OK
     assert rehearse(site, site.address)["n_deltas_to_merge"] == 0
     assert rehearse(site, site.address, "--remerge")["n_deltas_to_merge"] == 2
+
+
+SAME = (
+    *("n_deltas_listed", "n_deltas_merged_before", "n_quarantined", "n_dropped"),
+    *("n_newer_format", "newer_format", "n_conflicts_open"),
+)
+
+
+def bad_keys(read: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(bad["key"], bad["reason"]) for bad in read["quarantined"]}
+
+
+def test_it_is_as_the_merge_that_follows(site: MergeSite) -> None:
+    """Of archives, of what was forgotten, given up or is bad; of keys that are none."""
+    archived = site.put(site.delta(0, 1), site.delta(1, 2))
+    archive_run(site.store, RUN)
+    site.merge()
+    forget(site.registry, RUN, [site.graph.quanta[0].quantum_id])
+    prepare(site)
+    given_up = factories.put_delta(site.store, site.delta(2, 7), b"{")
+    site.merge()
+    on_record = [one for one in list_quarantine(site.registry, RUN) if one.key == given_up]
+    drop(site.registry, RUN, on_record, is_dry=False)
+    site.put(site.delta(0, 8), site.delta(2, 9))
+    site.store.put(names.delta_prefix(RUN) + "README", b"")
+    archive = next(stored.key for stored in site.store.list_objects(names.archive_prefix(RUN)))
+    site.store.put(archive.replace(".parquet", "x.parquet"), b"PAR1")
+    site.store.delete(archived[1])
+    found = rehearse(site, site.address)
+    words = ["merge", site.uri, RUN, "--database", site.address, "--json"]
+    merged = json.loads(CliRunner().invoke(app, words).stdout.splitlines()[-1])
+    assert {name: found[name] for name in SAME} == {name: merged[name] for name in SAME}
+    assert found["n_deltas_to_merge"] == merged["n_deltas_merged"]
+    assert bad_keys(found) == bad_keys(merged)
+    assert {reason for _, reason in bad_keys(found)} == {"truncated", "wrong_key", "bad_archive"}
+    assert found["n_dropped"] == 1
+    assert found["exit_code"] == merged["exit_code"] == ExitCode.QUARANTINED
 
 
 def test_people_see_a_table_of_80_columns(site: MergeSite) -> None:

@@ -126,3 +126,22 @@ def test_chain_comes_with_the_end(site: MergeSite, tmp_path: Path) -> None:
         ("u/tester/all", RUN),
         ("u/tester/other", RUN),
     ]
+
+
+def test_chain_that_cannot_be_made_takes_no_report_away(site: MergeSite) -> None:
+    site.put(site.delta(0, 1))
+    words = ["merge", site.uri, RUN, "--database", site.address, "--output-chain", RUN]
+    done = CliRunner().invoke(app, [*words, "--json"])
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["exit_code"], found["n_deltas_merged"]) == (done.exit_code, 1)
+    assert done.exit_code == ExitCode.ERROR
+    assert found["error"]["message"] in done.stderr
+    shown = CliRunner().invoke(app, words)
+    assert "merged before" in shown.stdout and found["error"]["message"] in shown.stderr
+
+
+def test_dry_run_knows_open_conflicts(troubled: MergeSite) -> None:
+    read(troubled)
+    dry, again = read(troubled, "--dry-run"), read(troubled)
+    assert dry["n_conflicts_open"] == again["n_conflicts_open"] > 0
+    assert dry["exit_code"] == again["exit_code"] == ExitCode.CONFLICTS
