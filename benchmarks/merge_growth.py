@@ -127,7 +127,7 @@ def _growth(samples: Sequence[tuple[int, Sequence[float]]]) -> tuple[float, str]
     ratio = medians[-1] / medians[0]
     if len(n) < 3:
         return ratio, "two sizes have no law"
-    if max(medians) / min(medians) < _FLAT:
+    if ratio < _FLAT:
         return ratio, "flat"
     left = {
         law: _residual([function(each) for each in n], medians)

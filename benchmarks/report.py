@@ -3,6 +3,8 @@
 
 import argparse
 import json
+import signal
+import sys
 from collections.abc import Callable, Mapping
 
 
@@ -24,6 +26,8 @@ def run_command(
     parser.add_argument("--full", action="store_true", help=full)
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     options = parser.parse_args()
+    # So that what was started is stopped, and temporary files go.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     figures = measure(options.full)
     # Only now: a child's peak RSS begins at what its parent had (execve(2) keeps the high mark).
     from rich.console import Console
