@@ -14,8 +14,10 @@ from merger.sqlite_import import ImportReport
 
 _LABELS = {
     "n_inserted": "inserted",
-    "n_skipped": "there already, with the same content",
+    "n_skipped": "skipped: there already",
     "n_completed": "of these with size or checksum now",
+    "n_adopted": "of these made by attempts: forget leaves them now",
+    "n_of_attempts": "of these of attempts merged, forgotten or superseded",
     "n_conflicting": "conflicting",
     "n_open": "new conflicts, open",
     "n_settled": "new conflicts, settled",

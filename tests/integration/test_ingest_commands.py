@@ -117,3 +117,26 @@ def test_policies_of_the_configuration_file(site: MergeSite, tmp_path: Path) -> 
     done = CliRunner().invoke(app, keep)
     assert done.exit_code == ExitCode.OK
     assert site.rows("SELECT DISTINCT decision FROM conflict_decision") == [("keep",)]
+
+
+def test_what_attempts_made_is_told(site: MergeSite, tmp_path: Path) -> None:
+    """Registered again what a merge has brought, and taken out again by RUN."""
+    delta = site.delta(0, 1)
+    site.put(delta)
+    site.merge()
+    row, record = delta.rows.dataset[0], delta.rows.datastore_record[0]
+    table = tmp_path / "table.csv"
+    facts = (*row.data_id.values(), record.size_bytes, record.checksum, row.dataset_id)
+    head = ",".join(["key", *row.data_id, "size", "checksum", "dataset_id"])
+    table.write_text(f"{head}\n{record.object_key},{','.join(map(str, facts))}\n")
+    words = ["ingest-files", row.dataset_type, site.graph.run, str(table)]
+    runner, database = CliRunner(env={"COLUMNS": "120"}), ["--database", site.address]
+    done = runner.invoke(app, [*words, *database])
+    assert "of these made by attempts: forget leaves them now" in done.output
+    forget = ["forget", site.graph.run, "--outside", *database]
+    wrong = runner.invoke(app, [*forget, "--quantum", delta.quantum_id])
+    assert wrong.exit_code == ExitCode.USAGE
+    assert "--outside: expected no --quantum: it is of all of the RUN" in wrong.output
+    asked = runner.invoke(app, forget, input="y\n")
+    assert "1 datasets of RUN u/tester/night1, and 1 from outside?" in asked.output
+    assert site.rows("SELECT * FROM dataset") == []
