@@ -63,7 +63,8 @@ class LinkedPaths:
         if found := _LOCAL.match(text):
             path = text[found.end() :]
             bare = re.split(r"[?#]", path, maxsplit=1)[0]
-            for form in {path, bare, unquote(path, errors="surrogateescape"), unquote(bare)}:
+            plain = (unquote(form, errors="surrogateescape") for form in (path, bare))
+            for form in {path, bare, *plain}:
                 real = "" if "\0" in form else self._real_path(form)
                 if real.startswith(self._place):
                     yield self._below + real.removeprefix(self._place)

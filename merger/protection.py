@@ -40,6 +40,8 @@ class Snapshot:
 
     ledger: DeltaListing
     """Attempts with their quanta; all of those that were merged, forgotten ones too."""
+    of_run: dict[str, PackedIds]
+    """The attempts of each RUN."""
     forgotten: PackedIds
     dropped: frozenset[str]
     """Keys of deltas that a person gave up."""
@@ -144,17 +146,22 @@ class Protection:
         with cursor.copy(statements.COPY_NAMED, told) as copy:
             self.objects.protect_keys(self._named(str(row[0]) for row in copy.rows() if row[0]))
         attempts, quanta, forgotten = [pack_ids([])], [pack_ids([])], [pack_ids([])]
+        of_run = {run: pack_ids([]) for run in self.stores}
         with cursor.copy(statements.COPY_LEDGER, told) as copy:
             rows = copy.rows()
             while some := list(itertools.islice(rows, _AT_ONCE)):
                 attempts.append(pack_ids([row[0] for row in some]))
                 quanta.append(pack_ids([row[1] for row in some]))
                 forgotten.append(pack_ids([row[0] for row in some if row[2] == "t"]))
+                for run, known in of_run.items():
+                    new = pack_ids([row[0] for row in some if row[3] == run])
+                    of_run[run] = np.concatenate([known, new])
         all_attempts, all_quanta = np.concatenate(attempts), np.concatenate(quanta)
         order = np.argsort(all_attempts)
         quarantine = cursor.execute(statements.READ_QUARANTINE, told).fetchall()
         return Snapshot(
             ledger=DeltaListing(self.run, all_attempts[order], all_quanta[order]),
+            of_run=of_run,
             forgotten=np.concatenate(forgotten),
             dropped=frozenset(key for key, is_dropped in quarantine if is_dropped),
             quarantined=frozenset(key for key, is_dropped in quarantine if not is_dropped),
@@ -211,8 +218,9 @@ def _keys_in(delta: Delta) -> list[str]:
 
 def _merged(deltas: DeltaListing, snapshot: Snapshot) -> PackedIds:
     """Return the attempts whose deltas were merged, under the same quantum, and not forgotten."""
-    listed = deltas.only(snapshot.ledger.attempts)
-    recorded = snapshot.ledger.only(deltas.attempts)
+    ledger = snapshot.ledger.only(snapshot.of_run[deltas.run])
+    listed = deltas.only(ledger.attempts)
+    recorded = ledger.only(deltas.attempts)
     # Both are the same attempts, in the same order.
     merged: PackedIds = listed.attempts[listed.quanta == recorded.quanta]
     return merged[~np.isin(merged, snapshot.forgotten)]

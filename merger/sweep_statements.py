@@ -48,7 +48,7 @@ COPY (
 # Attempts of some RUNs that were merged, and whether their rows were taken out again.
 COPY_LEDGER = """
 COPY (
-    SELECT attempt_id, quantum_id, forgotten FROM merged_attempt WHERE run = ANY(%(runs)s)
+    SELECT attempt_id, quantum_id, forgotten, run FROM merged_attempt WHERE run = ANY(%(runs)s)
 ) TO STDOUT
 """
 
