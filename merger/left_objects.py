@@ -100,13 +100,13 @@ class LeftObjects:
 
     def __init__(
         self,
-        keys: Iterable[str],
+        keys: set[str],
         logs: Iterable[str],
         deltas: DeltaListing,
         rows: RegistryRows,
         expected: ExpectedRows,
     ) -> None:
-        self._keys = set(keys)
+        self._keys = keys
         self._logs = {key: names.parse_log_key(key) for key in logs}
         self._quanta = dict(zip(deltas.attempt_ids(), unpack_ids(deltas.quanta), strict=True))
         logged = {named[1]: named[0] for named in self._logs.values() if named}

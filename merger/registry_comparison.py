@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Deltas against the central registry, for verify."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,11 +63,15 @@ class ExpectedRows:
     tried: set[str] = field(default_factory=set)
     """Quanta with any delta, merged or not."""
 
-    def add(self, good: GoodDelta) -> None:
-        """Add a merged delta, in any order."""
+    def add(self, good: GoodDelta, datasets: Mapping[str, Side]) -> None:
+        """Add a merged delta, in any order; what the registry has as well takes no more memory."""
         delta = good.delta
         rank = (delta.status is AttemptStatus.SUCCESSFUL, delta.attempt_id)
-        new = Decisive(rank, delta.status.value, sides_of([delta]))
+        sides = [
+            known if (known := datasets.get(side.dataset_id)) == side else side
+            for side in sides_of([delta])
+        ]
+        new = Decisive(rank, delta.status.value, sides)
         old = self.quanta.get(delta.quantum_id)
         if old is None:
             self.quanta[delta.quantum_id] = new
@@ -139,7 +143,7 @@ def _compare_delta(
             FindingKind.DELTA_CHANGED, delta.attempt_id, good.key, merged[1], good.checksum
         )
     else:
-        expected.add(good)
+        expected.add(good, rows.datasets)
         yield from _compare_attempt(good, rows)
 
 

@@ -105,13 +105,11 @@ def read_rows(cursor: Cursor, run: str) -> RegistryRows:
     return RegistryRows(
         ledger=ledger,
         dimensions=cursor.execute(statements.READ_DIFFERING_DIMENSIONS, (run,)).fetchall(),
-        datasets={
-            row[0]: side_from_row(row) for row in cursor.execute(statements.READ_DATASETS, (run,))
-        },
+        datasets=_read_datasets(cursor, run),
         quanta=_by_id(cursor, statements.READ_QUANTA, run),
         attempts={
             row[0]: (row[1], _attempt_facts(row[2:]))
-            for row in cursor.execute(statements.READ_ATTEMPTS, (run,))
+            for row in cursor.stream(statements.READ_ATTEMPTS, (run,))
         },
         conflicts=_read_conflicts(cursor, run, ledger),
         quarantine=_by_id(cursor, statements.READ_QUARANTINED, run),
@@ -122,7 +120,25 @@ def read_rows(cursor: Cursor, run: str) -> RegistryRows:
 
 
 def _by_id(cursor: Cursor, statement: str, run: str) -> dict[str, Any]:
-    return {row[0]: row[1:] for row in cursor.execute(statement.encode(), (run,))}
+    return {row[0]: row[1:] for row in cursor.stream(statement.encode(), (run,))}
+
+
+def _read_datasets(cursor: Cursor, run: str) -> dict[str, Side]:
+    """Read the datasets; what many have is in memory once."""
+    texts: dict[str, str] = {}
+    found = {}
+    for row in cursor.stream(statements.READ_DATASETS, (run,)):
+        found[row[0]] = side_from_row(
+            tuple(
+                texts.setdefault(value, value) if place in _SHARED and value is not None else value
+                for place, value in enumerate(row)
+            )
+        )
+    return found
+
+
+_SHARED = {1, 2, 4, 5, 9}
+"""Columns of a dataset that many share: RUN, dataset type, quantum, attempt, storage class."""
 
 
 def _attempt_facts(row: Any) -> AttemptFacts:
