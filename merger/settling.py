@@ -7,7 +7,7 @@ the same rule as in a merge. It may be replaced by another one at any time.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -89,6 +89,15 @@ class Selection:
     """A dataset type or a dimension."""
     table_name: str | None = None
     settled_too: bool = False
+    task: str | None = None
+    """Label of the task that made a side."""
+    data_id: Mapping[str, str] | None = None
+    """Some dimensions with their values, as text."""
+
+    def columns(self) -> dict[str, Any]:
+        """Return what the statements ask for."""
+        given = self.data_id
+        return asdict(self) | {"data_id": None if given is None else json.dumps(dict(given))}
 
 
 @dataclass(slots=True)
@@ -101,13 +110,32 @@ class SettleReport:
     """Those in which another side than before is in the table now."""
 
 
+def parse_data_id(text: str | None) -> dict[str, str] | None:
+    """Read dimensions and values such as ``exposure=3,detector=1``.
+
+    Raises
+    ------
+    SettingsError
+    """
+    if text is None:
+        return None
+    parts = [part.partition("=") for part in text.split(",")]
+    wanted = {name.strip(): value.strip() for name, _, value in parts}
+    if len(wanted) < len(parts) or not all(name.strip() and sign for name, sign, _ in parts):
+        raise SettingsError(
+            "--data-id: expected dimensions and values such as exposure=3,detector=1, each "
+            f"dimension once, found {text!r}"
+        )
+    return wanted
+
+
 def list_conflicts(
     registry: CentralRegistry, selection: Selection, *, limit: int | None = None
 ) -> tuple[int, list[RecordedConflict]]:
     """Return how many conflicts there are, and the first of them."""
 
     def read(cursor: Cursor) -> tuple[int, list[RecordedConflict]]:
-        wanted = asdict(selection) | {"limit": limit}
+        wanted = selection.columns() | {"limit": limit}
         (number,) = cursor.execute(statements.COUNT_CONFLICTS, wanted).fetchone() or (0,)
         cursor.execute(statements.READ_CONFLICTS, wanted)
         return number, [RecordedConflict.of_row(row) for row in cursor.fetchall()]
@@ -117,7 +145,7 @@ def list_conflicts(
 
 def count_conflicts(registry: CentralRegistry, selection: Selection) -> int:
     """Return how many conflicts there are."""
-    wanted = asdict(selection)
+    wanted = selection.columns()
     ((number,),) = registry.read_snapshot(
         lambda cursor: cursor.execute(statements.COUNT_CONFLICTS, wanted).fetchall()
     )
@@ -191,7 +219,7 @@ def settle_selected(
     """Settle all conflicts of a selection by ``keep``, ``replace`` or ``defer``, all or none."""
 
     def settle(cursor: Cursor) -> SettleReport:
-        cursor.execute(statements.READ_CONFLICT_KEYS, asdict(selection))
+        cursor.execute(statements.READ_CONFLICT_KEYS, selection.columns())
         return _settle(cursor, cursor.fetchall(), decision, None, is_dry=is_dry)
 
     return registry.transact(settle, alone=True)

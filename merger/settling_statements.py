@@ -12,16 +12,21 @@ _SELECTED: LiteralString = """
 FROM merge_conflict c
 LEFT JOIN conflict_decision d USING (table_name, conflict_key)
 LEFT JOIN merged_attempt m ON m.attempt_id = c.attempt_id
+LEFT JOIN quantum q ON q.quantum_id = m.quantum_id
 WHERE (%(table_name)s::text IS NULL OR c.table_name = %(table_name)s)
 GROUP BY c.table_name, c.conflict_key, d.decision, d.content_checksum, d.by_policy
 HAVING (%(run)s::text IS NULL OR bool_or(c.content->>'run' = %(run)s OR m.run = %(run)s))
   AND (%(type)s::text IS NULL
        OR bool_or(coalesce(c.content->>'dataset_type', c.content->>'dimension') = %(type)s))
+  AND (%(task)s::text IS NULL OR bool_or(q.task_label = %(task)s))
+  AND (%(data_id)s::json IS NULL OR bool_or(NOT EXISTS (
+       SELECT FROM json_each_text(%(data_id)s::json) AS wanted
+       WHERE c.content->'data_id'->>wanted.key IS DISTINCT FROM wanted.value)))
   AND (%(settled_too)s OR NOT coalesce(
        d.decision <> 'chosen' OR bool_or(c.content_checksum = d.content_checksum), false))
 """
 
-# Conflicts by RUN, kind and state, in the order of their keys.
+# Conflicts by RUN, kind, task, part of the data ID, and state, in the order of their keys.
 COUNT_CONFLICTS = f"SELECT count(*) FROM (SELECT {_SELECTED}) AS found"
 READ_CONFLICT_KEYS = f"SELECT c.table_name, c.conflict_key {_SELECTED} ORDER BY 1, 2"
 

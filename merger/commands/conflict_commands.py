@@ -24,6 +24,15 @@ Name = Annotated[
 Type = Annotated[
     str | None, typer.Option("--type", help="Only conflicts about this dataset type or dimension.")
 ]
+Task = Annotated[
+    str | None, typer.Option("--task", help="Only conflicts with a side that this task made.")
+]
+DataIds = Annotated[
+    str | None,
+    typer.Option(
+        "--data-id", help="Only conflicts at these values, such as exposure=3,detector=1."
+    ),
+]
 All = Annotated[bool, typer.Option("--all", help="Conflicts that are settled, too.")]
 
 
@@ -32,6 +41,11 @@ class TableName(enum.StrEnum):
 
     DATASET = "dataset"
     DIMENSION_RECORD = "dimension_record"
+
+
+Table = Annotated[
+    TableName | None, typer.Option("--table", help="Only conflicts about rows of this table.")
+]
 
 
 class Settlement(enum.StrEnum):
@@ -53,6 +67,9 @@ def list_all(
         str | None, typer.Argument(metavar="[RUN]", help="Only conflicts with a side in this RUN.")
     ] = None,
     type_name: Type = None,
+    task: Task = None,
+    data_id: DataIds = None,
+    table: Table = None,
     settled_too: All = False,
     database: Database = None,
     config: Config = None,
@@ -60,10 +77,11 @@ def list_all(
 ) -> None:
     """List the conflicts that nobody has settled; exit code 0 whether there are any or not."""
     from merger import conflict_reports
-    from merger.settling import Selection, list_conflicts
+    from merger.settling import Selection, list_conflicts, parse_data_id
 
     with reported(as_json) as report, open_registry(database, config) as registry:
-        selection = Selection(run, type_name, settled_too=settled_too)
+        wanted = parse_data_id(data_id)
+        selection = Selection(run, type_name, table, settled_too, task, wanted)
         number, found = list_conflicts(registry, selection, limit=None if as_json else _SHOWN)
         report(
             {
@@ -140,9 +158,9 @@ def settle(
         str | None, typer.Option("--run", help="All conflicts with a side in this RUN.")
     ] = None,
     type_name: Type = None,
-    table: Annotated[
-        TableName | None, typer.Option("--table", help="All conflicts about rows of this table.")
-    ] = None,
+    task: Task = None,
+    data_id: DataIds = None,
+    table: Table = None,
     settled_too: All = False,
     dry_run: DryRun = False,
     database: Database = None,
@@ -155,20 +173,23 @@ def settle(
     """
     from merger import conflict_reports
     from merger.settings import SettingsError
-    from merger.settling import Selection, settle_one, settle_selected
+    from merger.settling import Selection, parse_data_id, settle_one, settle_selected
 
     with reported(as_json) as report:
-        filters = (run, type_name, table)
+        wanted = parse_data_id(data_id)
+        filters = (run, type_name, task, wanted, table)
         if (keep is None) is (decision is None) or (keep is not None and key is None):
             raise SettingsError("settle: expected --decision, or --keep with --key")
-        if (key is None) is not any(filters):
-            raise SettingsError("settle: expected --key, or one of --run, --type and --table")
+        if (key is None) is not any(filters) or (key and settled_too):
+            raise SettingsError(
+                "settle: expected --key alone, or some of --run, --type, --task, --data-id, --table"
+            )
         with open_registry(database, config) as registry:
             if key is not None:
                 found = settle_one(registry, key, decision=decision, side=keep, is_dry=dry_run)
             else:
                 settled_too = settled_too or decision is Settlement.DEFER
-                selection = Selection(run, type_name, table, settled_too)
+                selection = Selection(run, type_name, table, settled_too, task, wanted)
                 found = settle_selected(registry, selection, str(decision), is_dry=dry_run)
         report(
             conflict_reports.settle_object(found, dry_run),

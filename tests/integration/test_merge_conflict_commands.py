@@ -2,13 +2,15 @@
 """``registry-merge conflicts``: list, show and settle, as a person types them."""
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from merger.cli import app
 from merger.exit_codes import ExitCode
+from merger.settings import SettingsError
+from merger.settling import Selection, list_conflicts, parse_data_id
 from registry.model import DimensionRecord
 from tests import factories
 from tests.factories import attempt
@@ -33,17 +35,14 @@ def torn(site: MergeSite) -> MergeSite:
     return site
 
 
-def conflicts(site: MergeSite, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "merger.cli", "conflicts", *arguments]
-    return subprocess.run(
-        [*command, "--database", site.address], capture_output=True, text=True, timeout=60
-    )
+def conflicts(site: MergeSite, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["conflicts", *arguments, "--database", site.address])
 
 
 def told(site: MergeSite, *arguments: str) -> dict[str, Any]:
     """What a command prints as JSON."""
     done = conflicts(site, *arguments, "--json")
-    assert done.returncode == ExitCode.OK, done.stderr
+    assert done.exit_code == ExitCode.OK, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -71,6 +70,36 @@ def kept(site: MergeSite, dataset_type: str = "image") -> list[str]:
     ]
 
 
+@pytest.mark.parametrize(
+    "selection, number",
+    [
+        (Selection(task="calibrate"), 5),
+        (Selection(task="nobody"), 0),
+        (Selection(data_id={"exposure": "0"}), 2),
+        (Selection(data_id={"exposure": "1", "detector": "1"}, type="image"), 1),
+        (Selection(data_id={"exposure": "7"}, task="calibrate"), 1),
+        (Selection(data_id={"exposure": "1", "detector": "2"}), 0),
+        (Selection(table_name="dimension_record"), 1),
+    ],
+)
+def test_conflicts_are_selected(torn: MergeSite, selection: Selection, number: int) -> None:
+    found, conflicts = list_conflicts(torn.registry, selection)
+    assert (found, len(conflicts)) == (number, number)
+
+
+@pytest.mark.parametrize("text", ["", "exposure", "=1", "exposure=1,exposure=2", "exposure=1,"])
+def test_data_id_that_is_none(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"expected dimensions and values such as exposure=3"):
+        parse_data_id(text)
+
+
+def test_selected_conflicts_are_settled(torn: MergeSite) -> None:
+    words = ["--data-id", "exposure=1, detector=1", "--task", "calibrate", "--decision", "keep"]
+    assert told(torn, "settle", *words)["n_settled"] == 2
+    assert told(torn, "list", "--data-id", "exposure=1")["n_conflicts"] == 0
+    assert told(torn, "list", "--table", "dataset")["n_conflicts"] == 2
+
+
 def test_open_conflicts_are_listed(torn: MergeSite) -> None:
     found = told(torn, "list")
     assert found["n_conflicts"] == 5
@@ -80,7 +109,7 @@ def test_open_conflicts_are_listed(torn: MergeSite) -> None:
     assert told(torn, "list", "--type", "catalog")["n_conflicts"] == 2
     assert told(torn, "list", "--type", "exposure")["n_conflicts"] == 1
     done = conflicts(torn, "list")
-    assert done.returncode == ExitCode.OK
+    assert done.exit_code == ExitCode.OK
     lines = done.stdout.splitlines()
     assert lines[-1] == "5 conflicts"
     assert max(map(len, lines)) <= 80
@@ -117,7 +146,7 @@ def test_side_is_chosen_and_chosen_otherwise(torn: MergeSite) -> None:
     assert kept(torn) == [attempt(1), attempt(4)]
     settled = torn.dump()
     assert told(torn, *chosen)["n_moved"] == 0
-    assert torn.merge().exit_code == ExitCode.OK
+    assert torn.merge().n_open_conflicts == 4
     assert torn.dump() == settled
     assert (told(torn, "list")["n_conflicts"], told(torn, "list", "--all")["n_conflicts"]) == (4, 5)
     other = one(torn, "image", 0)["sides"][1]
@@ -175,19 +204,19 @@ def test_person_decides_over_a_new_attempt(torn: MergeSite) -> None:
         ),
         (
             ["settle", "--decision", "keep"],
-            "settle: expected --key, or one of --run, --type and --table",
+            "settle: expected --key alone, or some of --run, --type, --task, --data-id, --table",
         ),
     ],
 )
 def test_what_is_not_clear_is_refused(torn: MergeSite, arguments: list[str], message: str) -> None:
     done = conflicts(torn, *arguments)
-    assert (done.returncode, done.stderr) == (ExitCode.USAGE, f"registry-merge: {message}\n")
+    assert (done.exit_code, done.stderr) == (ExitCode.USAGE, f"registry-merge: {message}\n")
 
 
 def test_side_must_be_one(torn: MergeSite) -> None:
     name = one(torn, "image", 0)["id"]
     done = conflicts(torn, "settle", "--key", name, "--keep", attempt(1)[:8])
-    assert done.returncode == ExitCode.USAGE
+    assert done.exit_code == ExitCode.USAGE
     assert done.stderr == (
         f"registry-merge: conflict '{name}': expected one side with attempt or checksum "
         f"'{attempt(1)[:8]}', found 2 of them; see registry-merge conflicts show {name}\n"
