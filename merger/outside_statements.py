@@ -170,6 +170,19 @@ FROM unnest(%s::jsonb[], %s::jsonb[]) AS k (data_id, record)
 JOIN dimension_record d ON d.dimension = %s AND d.data_id = k.data_id
 """
 
+# Take away RUNs that were forgotten and have nothing again.
+DELETE_FORGOTTEN_RUNS = """
+DELETE FROM run r WHERE r.run = ANY(%s)
+    AND EXISTS (SELECT FROM merged_attempt m WHERE m.run = r.run AND m.forgotten)
+    AND NOT EXISTS (SELECT FROM dataset d WHERE d.run = r.run)
+    AND NOT EXISTS (SELECT FROM quantum q WHERE q.run = r.run)
+    AND NOT EXISTS (SELECT FROM collection_chain c WHERE c.child = r.run)
+    AND NOT EXISTS (
+        SELECT FROM merge_conflict c
+        WHERE c.table_name = 'dataset' AND c.content->>'run' = r.run
+    )
+"""
+
 # Datasets that some quanta have made; by RUN, so that the index serves.
 READ_MADE = "SELECT dataset_id::text FROM dataset WHERE run = %s AND quantum_id = ANY(%s::uuid[])"
 

@@ -169,6 +169,9 @@ class _Import:
         if not self._options.is_dry:
             report.chains_left = chains.make(self._registry)
         report.entries = self._entries.counts
+        if report.entries.n_of_attempts and not self._options.is_dry:
+            statement, runs = outside_statements.DELETE_FORGOTTEN_RUNS, list(file.runs())
+            self._registry.transact(lambda cursor: cursor.execute(statement, (runs,)), alone=True)
         report.notes += self._entries.refusals + report.chains_left + file.notes()
         if number := report.entries.n_of_attempts:
             report.notes.append(
