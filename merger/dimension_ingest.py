@@ -200,10 +200,10 @@ class _DimensionIngestion:
             return cursor.fetchone() or (0, 0)
 
         there = self._registry.read_snapshot(count)
-        conflicts = ConflictCounts()
-        if not self._ingest.is_dry:
-            conflicts = insert_records(self._registry, records, self._ingest.policies)
-        self.report.conflicts.add(conflicts)
+        wanted = self._ingest
+        self.report.conflicts.add(
+            insert_records(self._registry, records, wanted.policies, is_dry=wanted.is_dry)
+        )
         self.report.n_skipped += there[0]
         self.report.n_conflicting += there[1]
 

@@ -279,7 +279,11 @@ def _compare(cursor: Cursor, batch: OutsideBatch, *, adopts: bool) -> tuple[Entr
 
 
 def insert_records(
-    registry: CentralRegistry, records: Iterable[DimensionRecord], policies: ConflictPolicies
+    registry: CentralRegistry,
+    records: Iterable[DimensionRecord],
+    policies: ConflictPolicies,
+    *,
+    is_dry: bool = False,
 ) -> ConflictCounts:
     """Insert dimension records by the rules of a merge, in one transaction.
 
@@ -289,7 +293,8 @@ def insert_records(
     policies = policies.without_fail()
 
     def insert(cursor: Cursor, *, careful: bool) -> ConflictCounts:
-        return insert_dimensions(cursor, rows, careful=careful, policies=policies)
+        with cursor.connection.transaction(force_rollback=is_dry):
+            return insert_dimensions(cursor, rows, careful=careful, policies=policies)
 
     try:
         return registry.transact(partial(insert, careful=False))

@@ -159,17 +159,18 @@ class _Import:
         chains.check(self._registry, file.runs())
         types = list(file.dataset_types())
         self._entries.ensure(file.runs(), types)
-        if not self._options.is_dry:
-            for records in file.dimension_records():
-                conflicts = insert_records(self._registry, records, self._options.policies)
-                report.n_dimension_conflicts += conflicts.n_open
+        policies, is_dry = self._options.policies, self._options.is_dry
+        for records in file.dimension_records():
+            conflicts = insert_records(self._registry, records, policies, is_dry=is_dry)
+            report.n_dimension_conflicts += conflicts.n_open
+        if not is_dry:
             self._merge_all()
         self._entries.insert_all(file.outside_batches(), self._progress)
         self._entries.insert_all(file.lost_sides(), self._progress)
-        if not self._options.is_dry:
+        if not is_dry:
             report.chains_left = chains.make(self._registry)
         report.entries = self._entries.counts
-        if report.entries.n_of_attempts and not self._options.is_dry:
+        if report.entries.n_of_attempts and not is_dry:
             statement, runs = outside_statements.DELETE_FORGOTTEN_RUNS, list(file.runs())
             self._registry.transact(lambda cursor: cursor.execute(statement, (runs,)), alone=True)
         report.notes += self._entries.refusals + report.chains_left + file.notes()

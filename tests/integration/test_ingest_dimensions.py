@@ -132,4 +132,5 @@ def test_dry(ingest: Ingests) -> None:
     before = ingest.site.dump()
     done = ingest(HEAD + ROWS, is_dry=True)
     assert (done.n_inserted, done.n_skipped, done.n_conflicting) == (1, 0, 1)
+    assert done.exit_code == ExitCode.CONFLICTS
     assert ingest.site.dump() == before
