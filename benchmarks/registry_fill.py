@@ -21,22 +21,29 @@ _ATTEMPT_ID: LiteralString = (
     " || '8' || substr(md5('a' || i), 5, 15))::uuid"
 )
 _QUANTUM_ID, _DATASET_ID = _ID.replace("{}", "'q'"), _ID.replace("{}", "'d'")
+# In the order of their RUNs, so that sorting by RUN and data ID finds them sorted.
+_RUN: LiteralString = "'earlier/' || lpad((i * 100 / {})::text, 2, '0')"
+_RUN_OF_QUANTUM = _RUN.replace("{}", "%(n_quanta)s::bigint")
+_RUN_OF_DATASET = _RUN.replace("{}", "%(n_datasets)s::bigint")
 _QUANTA: LiteralString = "FROM generate_series(0, %(n_quanta)s::bigint - 1) i"
 _DATASETS: LiteralString = "FROM generate_series(0, %(n_datasets)s::bigint - 1) i"
 
 _ROWS: dict[str, LiteralString] = {
     "quantum_input": f"""
 INSERT INTO quantum_input SELECT attempt_id, md5(i || '/' || k)::uuid, attempt_id,
-    'HSC/raw/all/' || i || '/' || k || '.fits', 18000000, 'sha256:' || repeat(md5(i::text), 2)
-    FROM (SELECT i, {_ATTEMPT_ID} AS attempt_id {_QUANTA}) made,
-    generate_series(1, %(n_inputs)s) k
+    above || k || '.fits', 18000000, checksum FROM (
+        SELECT *, generate_series(1, %(n_inputs)s) AS k FROM (
+            SELECT i, {_ATTEMPT_ID} AS attempt_id, 'HSC/raw/all/' || i || '/' AS above,
+                'sha256:' || repeat(md5(i::text), 2) AS checksum {_QUANTA} OFFSET 0
+        ) quanta OFFSET 0
+    ) inputs
 """,
     "datastore_record": f"""
-INSERT INTO datastore_record SELECT {_DATASET_ID}, 'earlier/' || i %% 100 || '/calexp/' || i
+INSERT INTO datastore_record SELECT {_DATASET_ID}, {_RUN_OF_DATASET} || '/calexp/' || i
     || '.fits', 8000000, 'sha256:' || repeat(md5(i::text), 2), 'Fits' {_DATASETS}
 """,
     "dataset": f"""
-INSERT INTO dataset SELECT {_DATASET_ID}, 'earlier/' || i %% 100, 'calexp',
+INSERT INTO dataset SELECT {_DATASET_ID}, {_RUN_OF_DATASET}, 'calexp',
     jsonb_build_object('instrument', 'HSC', 'visit', i, 'detector', i %% 103), NULL, NULL
     {_DATASETS}
 """,
@@ -47,12 +54,12 @@ INSERT INTO attempt (attempt_id, quantum_id, status, superseded, no_work, starte
     1, 1, 1, 1 {_QUANTA}
 """,
     "quantum": f"""
-INSERT INTO quantum SELECT {_QUANTUM_ID}, 'earlier/' || i %% 100, {_QUANTUM_ID}, 'calibrate',
+INSERT INTO quantum SELECT {_QUANTUM_ID}, {_RUN_OF_QUANTUM}, {_QUANTUM_ID}, 'calibrate',
     jsonb_build_object('visit', i), 'successful', {_ATTEMPT_ID} {_QUANTA}
 """,
     "merged_attempt": f"""
 INSERT INTO merged_attempt (attempt_id, run, quantum_id, delta_checksum)
-    SELECT {_ATTEMPT_ID}, 'earlier/' || i %% 100, {_QUANTUM_ID},
+    SELECT {_ATTEMPT_ID}, {_RUN_OF_QUANTUM}, {_QUANTUM_ID},
     'sha256:' || repeat(md5(i::text), 2) {_QUANTA}
 """,
     "metric": f"""
@@ -62,7 +69,7 @@ INSERT INTO metric SELECT {_ATTEMPT_ID}, 'n_sources', i {_QUANTA}
 """What fills each table, the largest first."""
 
 _PARENTS: LiteralString = """
-INSERT INTO run SELECT 'earlier/' || i FROM generate_series(0, 99) i;
+INSERT INTO run SELECT 'earlier/' || lpad(i::text, 2, '0') FROM generate_series(0, 99) i;
 INSERT INTO dataset_type VALUES ('calexp', '["instrument", "visit", "detector"]', 'Fits')
     ON CONFLICT DO NOTHING
 """
