@@ -25,9 +25,7 @@ class SchemaVersionError(QuantumExecError):
 
 def read_version(cursor: Cursor) -> str | None:
     """Return the version of the schema; None if there is none."""
-    cursor.execute(statements.HAS_VERSION)
-    (exists,) = cursor.fetchone() or (False,)
-    if not exists:
+    if cursor.execute(statements.FIND_VERSION).fetchone() is None:
         return None
     row = cursor.execute(statements.READ_VERSION).fetchone()
     return None if row is None else str(row[0])

@@ -18,7 +18,9 @@ SELECT set_config('lock_timeout', %s, true),
     set_config('idle_in_transaction_session_timeout', %s, true),
     set_config('statement_timeout', %s, true),
     set_config('client_connection_check_interval',
-        CASE WHEN version() LIKE '%%linux%%' THEN %s ELSE '0' END, true)
+        CASE WHEN version() LIKE '%%linux%%' THEN %s ELSE '0' END, true),
+    CASE WHEN current_setting('transaction_timeout', true) <> '0'
+        THEN set_config('transaction_timeout', '0', true) END
 """
 
 # Let others run beside.
@@ -41,15 +43,27 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND a.query_start < clock_timestamp() - make_interval(secs => %s)
 """
 
-# Begin a transaction that sees one state of the registry in all its statements.
-BEGIN_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+# Begin a transaction that sees one state of the registry in all its statements. A role may have
+# limits that are meant for people; reading all of a RUN takes as long as it takes.
+BEGIN_SNAPSHOT = """
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = 0;
+SET LOCAL idle_in_transaction_session_timeout = 0;
+SELECT CASE WHEN current_setting('transaction_timeout', true) <> '0'
+    THEN set_config('transaction_timeout', '0', true) END
+"""
 
 # Which transaction is this, if it has written? And what became of it?
 READ_TRANSACTION_ID = "SELECT pg_current_xact_id_if_assigned()::text"
 READ_TRANSACTION_STATUS = "SELECT pg_xact_status(%s::text::xid8)"
 
-# Has Alembic ever been here?
-HAS_VERSION = "SELECT to_regclass('alembic_version') IS NOT NULL"
+# Has Alembic ever been here? Then its schema is the only one for the rest of the transaction: a
+# role may search others before it, which may have tables of our names.
+FIND_VERSION = """
+SELECT set_config('search_path', quote_ident(nspname), true)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass('alembic_version')
+"""
 
 # Revision of the schema.
 READ_VERSION = "SELECT version_num FROM alembic_version"
