@@ -134,7 +134,7 @@ class GraphRun:
         source, target = self.store, made.store
         if isinstance(source, S3ObjectStore) and isinstance(target, S3ObjectStore):
             for stored in source.list_objects(""):
-                place = {"Bucket": source.bucket, "Key": source.prefix + stored.key}
+                place = f"{source.bucket}/{source.prefix}{stored.key}"
                 key = target.prefix + stored.key
                 target.client.copy_object(Bucket=target.bucket, Key=key, CopySource=place)
         elif isinstance(source, DirectoryObjectStore) and isinstance(target, DirectoryObjectStore):

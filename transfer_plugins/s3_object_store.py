@@ -294,9 +294,11 @@ def _make_client(endpoint_url: str | None) -> "S3Client":
     log = logging.getLogger("botocore")
     log.setLevel(max(logging.INFO, log.getEffectiveLevel()))
     # A site may want more or fewer tries, and says so as to every program that uses AWS's library.
-    tries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"total_max_attempts": _ATTEMPTS}
+    is_told = "AWS_MAX_ATTEMPTS" in os.environ
     config = Config(
-        retries={"mode": "standard", **tries},
+        retries={"mode": "standard"}
+        if is_told
+        else {"mode": "standard", "total_max_attempts": _ATTEMPTS},
         max_pool_connections=_KEPT_CONNECTIONS,
         connect_timeout=10,
         read_timeout=60,
