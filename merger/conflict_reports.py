@@ -67,7 +67,7 @@ def show_sides(
 ) -> None:
     """Print a conflict field by field; fields in which sides differ are marked."""
     table = Table(title=f"{conflict.id}: {escape(_subject(conflict))}", title_justify="left")
-    table.add_column("field")
+    table.add_column("field", overflow="fold")
     for side in conflict.sides:
         table.add_column("in the table" if side.kept else "not kept", overflow="fold")
     columns = [_fields(side, makers, objects) for side in conflict.sides]

@@ -35,7 +35,8 @@ def show_counts(
 ) -> None:
     """Print the closing table."""
     table = Table()
-    table.add_column(f"{title} (nothing was changed)" if is_dry else title)
+    title = f"{title} (nothing was changed)" if is_dry else title
+    table.add_column(title, overflow="fold", max_width=60)
     table.add_column("number", justify="right")
     for label, number in before.items():
         table.add_row(label, str(number))

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from merger.commands.options import Config, Database, Endpoint, Json
 from merger.commands.session import open_datastore, reported
+from merger.exit_codes import ExitCode
 from merger.settings import database_address, read_config
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def doctor(
         address = database_address(database, read_config(config))
         if grants is not None:
             text = rights.grants(grants, database=address.dbname)
-            report({"sql": text}, lambda console: print(text, end=""))
+            told = {"sql": text, "exit_code": int(ExitCode.OK)}
+            report(told, lambda console: print(text, end=""))
             return
         store = run = None
         if names:

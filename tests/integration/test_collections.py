@@ -122,6 +122,15 @@ def test_two_at_once_lose_nothing(runs: MergeSite) -> None:
     assert [position for _, position in stored] == list(range(5))
 
 
+def test_long_names_are_whole_in_80_columns(runs: MergeSite) -> None:
+    name = "u/somebody/of/the/survey/" + "a-chain-with-a-very-long-name-" * 3
+    chain(runs, name, "a")
+    shown = call("collections", "list", "u/*", "--database", runs.address).stdout
+    assert "…" not in shown
+    cells = (line.split("│")[1].strip() for line in shown.splitlines() if line[:1] == "│")
+    assert "".join(cells) == name
+
+
 def test_commands(site: MergeSite) -> None:
     site.put(site.delta(0, 1))
     site.merge()
