@@ -51,9 +51,10 @@ def find_refused(cursor: Cursor, ordered: Sequence[GoodDelta]) -> dict[str, str]
     dict
         Attempts, each with the message. There may be more when these are left out.
     """
-    if misfits := _find_misfits(ordered):
-        return misfits
-    tables = collate(ordered)
+    try:
+        tables = collate(ordered)
+    except MISFITS:
+        return _find_misfits(ordered)
     cursor.execute(statements.STAGE_TRIAL)
     indexes = cursor.execute(statements.READ_INDEXES, (list(tables),)).fetchall()
     for (create_index,) in indexes:
@@ -79,6 +80,17 @@ def _find_misfits(ordered: Sequence[GoodDelta]) -> dict[str, str]:
     return {}
 
 
+def _message(error: Exception) -> str:
+    return refusal(error) if isinstance(error, psycopg.Error) else str(error)
+
+
+def _row_of(error: Exception) -> int:
+    """Return the place of the row at which a COPY stopped; -1 if it is not told."""
+    context = error.diag.context if isinstance(error, psycopg.Error) else None
+    told = _ROW.search(context or "")
+    return int(told[1]) - 1 if told else -1
+
+
 def _refused_rows(cursor: Cursor, into: str, table: pa.Table) -> Iterator[tuple[int, str]]:
     left = [(0, table.num_rows)] if table.num_rows else []
     while left:
@@ -87,13 +99,13 @@ def _refused_rows(cursor: Cursor, into: str, table: pa.Table) -> Iterator[tuple[
             with cursor.connection.transaction():
                 rows = table.take(pa.array(range(start, stop)))
                 CopyRows.encode(rows).copy_into(cursor, into)
-        except REFUSALS as error:
+        except (*REFUSALS, *MISFITS) as error:
             if stop - start == 1:
-                yield start, refusal(error)
+                yield start, _message(error)
                 continue
-            told = _ROW.search(error.diag.context or "")
-            place = start + int(told[1]) - 1 if told else -1
+            place = start + _row_of(error)
             if not start <= place < stop:
+                # Not told.
                 place = (start + stop) // 2
             parts = ((start, place), (place, place + 1), (place + 1, stop))
             left += [part for part in parts if part[0] < part[1]]
