@@ -4,10 +4,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from psycopg import Cursor
+from psycopg import Connection, Cursor
 
 from merger import statements
 from merger.database_address import DatabaseAddress, connect
+from merger.settings_error import SettingsError
 from registry.errors import QuantumExecError
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def create(address: str | DatabaseAddress) -> bool:
     ------
     SchemaVersionError
         If they are there in another version.
+    merger.settings_error.SettingsError
+        If the database is not in UTF-8.
     psycopg.Error
     """
     return _upgrade(address, is_new=True) is None
@@ -101,6 +104,8 @@ def _upgrade(address: str | DatabaseAddress, *, is_new: bool) -> str | None:
                 cursor = driver.cursor()
                 cursor.execute(statements.BEGIN_UPGRADE)
                 before = read_version(cursor)
+                if before is None:
+                    _check_encoding(driver)
                 if is_new is (before is not None) or (before or "") > SCHEMA_VERSION:
                     check_version(cursor)
                 config = alembic_config()
@@ -110,6 +115,15 @@ def _upgrade(address: str | DatabaseAddress, *, is_new: bool) -> str | None:
             # What PostgreSQL said, without the statement and what SQLAlchemy adds.
             raise error.orig or error from error
     return before
+
+
+def _check_encoding(connection: Connection) -> None:
+    found = connection.info.parameter_status("server_encoding")
+    if found != "UTF8":
+        raise SettingsError(
+            f"database {connection.info.dbname!r}: expected encoding UTF8, found {found}; make "
+            "another one: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
 
 
 def alembic_config() -> "Config":

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from merger import schema
 from merger.central_registry import CentralRegistry
 from merger.merge import merge_run
+from merger.settings import SettingsError
 from merger.verification import verify_run
 from tests import dumps, factories
 from tests.fix_merge import MergeSite
+from tests.fix_postgres import PostgresServer
 
 SETTINGS = {
     "statement_timeout": "'1ms'",
@@ -71,3 +74,12 @@ def test_a_merge_does_not_depend_on_settings_of_its_role(
     assert site.dump() == dumps.dump(other_database)
     assert found.findings == expected.findings
     assert site.rows("SELECT count(*) FROM other.dataset") == [(0,)]
+
+
+def test_database_in_another_encoding(postgres_server: PostgresServer) -> None:
+    postgres_server.execute(
+        "CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
+    )
+    text = "database 'latin1': expected encoding UTF8, found LATIN1; make another one"
+    with pytest.raises(SettingsError, match=text):
+        schema.create(postgres_server.address("latin1"))
