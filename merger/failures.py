@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import psycopg
 
 from merger.database_address import NoPasswordError
+from merger.database_errors import is_server_busy
 from merger.exit_codes import ExitCode
 from merger.schema import SchemaVersionError
 from merger.settings_error import SettingsError
@@ -16,6 +17,7 @@ from transfer_plugins.object_store import (
     BucketNotFoundError,
     ChecksumMismatchError,
     InvalidDatastoreError,
+    NoCredentialsError,
     ObjectNotFoundError,
     TransferError,
     TransferRefusedError,
@@ -72,7 +74,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
             return ExitCode.USAGE
         case SchemaVersionError():
             return ExitCode.SCHEMA
-        case TransferRefusedError():
+        case TransferRefusedError() | NoCredentialsError():
             return ExitCode.NOT_PERMITTED
         case ObjectNotFoundError() | ChecksumMismatchError():
             return ExitCode.ERROR
@@ -105,6 +107,9 @@ def _code_of_postgres(error: psycopg.Error) -> ExitCode:
         return ExitCode.USAGE
     if _MISNAMED.search(str(error)):
         return ExitCode.ERROR
+    if getattr(error.pgconn, "used_password", False) and not is_server_busy(error):
+        # The server speaks another language, and had the password before it refused.
+        return ExitCode.NOT_PERMITTED
     # Without a SQLSTATE it is a connection that was lost or never came about.
     return ExitCode.UNAVAILABLE if isinstance(error, psycopg.OperationalError) else ExitCode.ERROR
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry.errors import QuantumExecError
-from registry.hidden_words import has_secret
 from registry.names import check_key
 from transfer_plugins.arriving_file import PART, ArrivingFile, is_part
 from transfer_plugins.checksums import checksum_of_file
@@ -43,6 +42,12 @@ class TransferRefusedError(TransferError):
 
     error_type = "transfer_refused"
     is_retryable = False
+
+
+class NoCredentialsError(TransferError):
+    """No credentials were found; a role of the machine may be asked for them in vain for a time."""
+
+    error_type = "no_credentials"
 
 
 class ObjectNotFoundError(TransferError, FileNotFoundError):
@@ -378,12 +383,6 @@ def open_store(uri: str, *, endpoint_url: str | None = None) -> ObjectStore:
     InvalidDatastoreError
         If the URI has another form.
     """
-    if endpoint_url is not None and ("@" in endpoint_url or has_secret(endpoint_url)):
-        # It would stand in submit files and argument lists, and no client takes keys from there.
-        raise InvalidDatastoreError(
-            "the address of the S3 service holds credentials: expected https://host[:port]; boto3 "
-            "finds them in the environment, in ~/.aws or in a role of the machine"
-        )
     if found := _S3_ROOT.match(uri):
         from transfer_plugins.s3_object_store import S3ObjectStore
 

@@ -12,12 +12,13 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from registry.hidden_words import without_secrets
+from registry.hidden_words import has_secret, without_secrets
 from registry.names import check_key
 from transfer_plugins.checksums import checksum_of_bytes
 from transfer_plugins.object_store import (
     BucketNotFoundError,
     InvalidDatastoreError,
+    NoCredentialsError,
     NotDeleted,
     ObjectHead,
     ObjectNotFoundError,
@@ -52,6 +53,12 @@ class S3ObjectStore(ObjectStore):
     """Objects of one bucket below one prefix."""
 
     def __init__(self, bucket: str, prefix: str, *, endpoint_url: str | None = None) -> None:
+        if endpoint_url is not None and ("@" in endpoint_url or has_secret(endpoint_url)):
+            # It would stand in submit files and arguments; no client takes keys from there.
+            raise InvalidDatastoreError(
+                "the address of the S3 service holds credentials: expected https://host[:port]; "
+                "boto3 finds them in the environment, in ~/.aws or in a role of the machine"
+            )
         self.bucket = bucket
         self.prefix = f"{prefix}/" if prefix else ""
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
@@ -258,7 +265,9 @@ class S3ObjectStore(ObjectStore):
             # boto3 wraps the refusal of an upload into an error that has lost what S3 said.
             if isinstance(error.__context__, ClientError):
                 raise _told_by_s3(error.__context__, where) from error
-            raise TransferError(f"{where}: {without_secrets(str(error))}") from error
+            missing = ("NoCredentialsError", "PartialCredentialsError")
+            kind = NoCredentialsError if type(error).__name__ in missing else TransferError
+            raise kind(f"{where}: {without_secrets(str(error))}") from error
 
 
 def _metadata(checksum: str) -> dict[str, str]:

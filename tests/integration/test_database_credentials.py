@@ -12,6 +12,7 @@ import pytest
 from merger.central_registry import CentralRegistry
 from merger.database_address import DatabaseAddress, NoPasswordError
 from merger.exit_codes import ExitCode
+from merger.failures import exit_code_of
 from merger.settings import SettingsError, database_address, read_config
 from tests.own_postgres import OwnPostgres
 from tests.refusals import call, check_refused
@@ -189,6 +190,19 @@ def test_wrong_password_shows_nowhere(
         assert done.returncode == ExitCode.NOT_PERMITTED
         assert json.loads(done.stdout)["exit_code"] == ExitCode.NOT_PERMITTED
         assert 'password authentication failed for user "merger"' in done.stderr
+
+
+def test_a_server_that_refuses_in_another_language(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No SQLSTATE comes with a refusal, only a text."""
+    monkeypatch.setenv("PGPASSWORD", WRONG)
+    with pytest.raises(psycopg.OperationalError) as caught:
+        who(plain(address))
+    caught.value.args = ("FATAL:  Passwort-Authentifizierung für Benutzer »merger« fehlgeschlagen",)
+    assert exit_code_of(caught.value) == ExitCode.NOT_PERMITTED
+    caught.value.args = ("FATAL:  sorry, too many clients already",)
+    assert exit_code_of(caught.value) == ExitCode.UNAVAILABLE
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,14 @@ def test_messages_of_failures(tmp_path: Path, s3_endpoint: str) -> None:
         check_messages(done, ExitCode.USAGE if datastore == uri else 38)
 
 
+def test_no_credentials_at_all(tmp_path: Path) -> None:
+    """A DAG does not try again what a person has to set up."""
+    nothing = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SESSION_TOKEN": ""}
+    words = ["archive", "s3://bucket/x", "u/x"]
+    done = call(tmp_path, *words, module="merger.cli", **nothing, AWS_PROFILE="default")
+    assert done.returncode == 5, done.stderr
+
+
 def test_addresses_of_services(tmp_path: Path) -> None:
     """boto3 quotes the address of a service that it cannot reach."""
     words = ["archive", "s3://bucket/x", "u/x", "--json"]
