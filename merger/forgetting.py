@@ -16,10 +16,10 @@ from merger import forgetting_statements as statements
 from merger.central_registry import CentralRegistry
 from merger.dataset_conflicts import retire_sides, settle_keys
 from merger.dimension_conflicts import settle_dimensions
-from registry.errors import QuantumExecError
+from merger.settings_error import SettingsError
 
 
-class NothingToForgetError(QuantumExecError, LookupError):
+class NothingToForgetError(SettingsError, LookupError):
     """The central registry never had the RUN, or nothing of a quantum."""
 
     error_type = "nothing_to_forget"

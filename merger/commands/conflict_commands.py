@@ -109,11 +109,13 @@ def show(
 ) -> None:
     """Show the sides of a conflict field by field, the one that is in the table first."""
     from merger import conflict_reports
-    from merger.settings import read_config
+    from merger.settings import SettingsError, read_config
     from merger.settling import read_conflict
     from transfer_plugins.object_store import open_store
 
     with reported(as_json) as report, open_registry(database, config) as registry:
+        if endpoint_url is not None and datastore is None:
+            raise SettingsError("--endpoint-url: expected a DATASTORE to look in, found none")
         conflict, makers = read_conflict(registry, name)
         objects = {}
         if datastore is not None:

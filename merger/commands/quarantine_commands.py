@@ -172,6 +172,8 @@ def drop(
     with reported(as_json) as report:
         if not (key or reason or all_of_them):
             raise SettingsError("quarantine drop: expected --key, --reason or --all, found none")
+        if all_of_them and (key or reason):
+            raise SettingsError("quarantine drop: expected --all alone, found --key or --reason")
         with open_registry(database, config) as registry:
             selected = Selection(key or (), reason or ()).of(list_quarantine(registry, run))
             keys = give_up(registry, run, selected, is_dry=dry_run)

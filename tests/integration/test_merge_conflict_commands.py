@@ -197,6 +197,10 @@ def test_person_decides_over_a_new_attempt(torn: MergeSite) -> None:
             "conflict '': expected one recorded conflict with this key or beginning of an id, "
             "found none; see registry-merge conflicts list --all",
         ),
+        (
+            ["show", "ffff0", "--endpoint-url", "http://localhost:1"],
+            "--endpoint-url: expected a DATASTORE to look in, found none",
+        ),
         (["settle", "--key", "ab"], "settle: expected --decision, or --keep with --key"),
         (
             ["settle", "--keep", "019a", "--run", "r"],

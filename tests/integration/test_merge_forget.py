@@ -9,8 +9,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
 from merger.central_registry import CentralRegistry
+from merger.cli import app
 from merger.conflict_policy import DEFER_ALL, parse
 from merger.exit_codes import ExitCode
 from merger.findings import FindingKind
@@ -323,6 +325,11 @@ def test_command_asks_before_it_forgets(long: MergeSite) -> None:
     found = ended(registry_merge(long, "forget", long.graph.run, "--dry-run", "--json"))
     assert (found["n_datasets"], found["dry_run"], found["is_run_gone"]) == (24, True, True)
     assert long.dump() == before
+
+
+def test_run_that_is_not_there_is_a_mistake(site: MergeSite) -> None:
+    words = ["forget", "u/nobody", "--yes", "--database", site.address]
+    assert CliRunner().invoke(app, words).exit_code == ExitCode.USAGE
 
 
 def test_command_refuses_what_is_no_quantum(long: MergeSite) -> None:

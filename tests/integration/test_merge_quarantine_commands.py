@@ -156,6 +156,7 @@ def test_dropped_deltas_are_neither_read_nor_counted(bad: Quarantine) -> None:
     "words, message",
     [
         (["drop", RUN], "expected --key, --reason or --all, found none"),
+        (["drop", RUN, "--all", "--key", "no"], "expected --all alone, found --key or --reason"),
         (["drop", RUN, "--key", "no/such"], "expected keys that are in the quarantine"),
         (["list", "--reason", "ugly"], "expected one of truncated, checksum, "),
         (["list", "--key", "no/such"], "expected keys that are in the quarantine"),
