@@ -55,7 +55,8 @@ def test_highest_attempt_keeps_a_data_id(
         (attempt(2),),
         (attempt(3),),
     ]
-    assert site.merge().exit_code == ExitCode.OK
+    report = site.merge()
+    assert (report.counts.n_conflicts, report.exit_code) == (0, ExitCode.CONFLICTS)
     assert {finding.kind for finding in site.differences()} == {"conflict"}
 
 
