@@ -76,8 +76,7 @@ class DeltaReader:
         if self._remaining_few < 0 and self._process is not None:
             return self._process.prepare(keys)
         return self._ahead.submit(
-            *(prepare, self._store, list(keys), self._predictions, self._threads),
-            on_part=self._note_part,
+            prepare, self._store, list(keys), self._predictions, self._threads, self._note_part
         )
 
     def _note_part(self) -> None:
