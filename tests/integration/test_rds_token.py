@@ -100,6 +100,22 @@ def test_never_without_encryption(
     assert not any(token in str(caught.value) for token in tokens)
 
 
+def test_with_a_certificate_that_is_verified(
+    front: TlsFront, tokens: list[str], certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What address and environment say of TLS stands."""
+    monkeypatch.setenv("PGSSLROOTCERT", str(certificate))
+    keywords = {"port": str(front.port), "user": "merger", "dbname": "survey"}
+    keywords["sslmode"] = "verify-full"
+    named = DatabaseAddress({**keywords, "host": "localhost"}, rds_iam=True, rds_region=REGION)
+    with named.connect() as connection:
+        assert connection.execute("SELECT current_user").fetchone() == ("merger",)
+    other = DatabaseAddress({**keywords, "host": "127.0.0.1"}, rds_iam=True, rds_region=REGION)
+    with pytest.raises(psycopg.OperationalError, match="does not match host name") as caught:
+        other.connect()
+    assert not any(token in str(caught.value) for token in tokens)
+
+
 def test_an_expired_token_shows_nowhere(
     tmp_path: Path, front: TlsFront, s3_environment: dict[str, str]
 ) -> None:
