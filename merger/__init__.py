@@ -57,6 +57,7 @@ module                 subject
 `prepared`             deltas made ready for insertion, ahead of it
 `prepared_batch`       what is left of a batch once it is read
 `reading_client`       this side of the reading process
+`reading_start`        the start of it, ahead of the imports of a merge
 `reading_process`      the other side: reads, verifies, checks, collates
 `reading_errors`       errors that cross between the two
 `frames`               and what carries everything across

@@ -10,12 +10,10 @@ from merger.delta_reading import read_whole
 from merger.predictions import Predictions
 from merger.prepared_batch import PreparedBatch, encode_deltas, in_order, prepare
 from merger.reading_client import ReadingProcess
+from merger.reading_start import FEW_DELTAS
 from transfer_plugins.object_store import ObjectStore
 
 __all__ = ["DeltaReader", "PreparedBatch", "encode_deltas"]
-
-_FEW_DELTAS = 300
-"""As many are read here while a process for it would be starting."""
 
 
 class DeltaReader:
@@ -31,7 +29,7 @@ class DeltaReader:
         predictions: Predictions,
         *,
         threads: int | None = None,
-        few: int = _FEW_DELTAS,
+        few: int = FEW_DELTAS,
     ) -> None:
         self._store = store
         self._predictions = predictions

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """This side of the reading process: started, asked, started again if it dies, ended."""
 
-import os
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -17,20 +15,13 @@ from merger.frames import FrameError, read_frame, write_frame
 from merger.predictions import Predictions
 from merger.prepared_batch import PreparedBatch
 from merger.reading_errors import raised
+from merger.reading_start import start, take
 from registry.errors import QuantumExecError
 from transfer_plugins.object_store import DirectoryObjectStore, ObjectStore
 from transfer_plugins.s3_bulk_reading import BulkS3ObjectStore
 from transfer_plugins.s3_object_store import S3ObjectStore
 
 _STARTS = 3
-
-# Fresh memory costs more than what is done with it: what a batch leaves is kept for the next.
-_MEMORY_SETTINGS = {
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
-    "MALLOC_ARENA_MAX": "2",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-}
 
 
 class ReadingProcessError(QuantumExecError):
@@ -106,14 +97,7 @@ class ReadingProcess:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self._n_starts += 1
-        # In a group of its own: what a terminal sends to this one must not end a batch half-way.
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "merger.reading_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=_MEMORY_SETTINGS | os.environ,
-            process_group=0,
-        )
+        child = take() or start()
         with suppress(OSError):
             write_frame(_pipe(child.stdin), self._request)
         return child

@@ -8,6 +8,7 @@ process that started it.
 """
 
 import gc
+import importlib
 import os
 import queue
 import signal
@@ -32,6 +33,8 @@ def main() -> None:
     os.dup2(2, 1)
     requests: Requests = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, requests), daemon=True).start()
+    # Late, so that it is listening before it knows all this; and before anything is asked of it.
+    importlib.import_module("merger.prepared_batch")
     answer_all(requests, answers)
 
 
@@ -67,7 +70,7 @@ class _Reader:
         self._opened: Any = None
 
     def prepare(self, keys: list[str], on_part: Callable[[], None]) -> Any:
-        # Late, so that the process is listening before it knows all this.
+        # Late: see main.
         from merger.archived_deltas import with_archives
         from merger.predictions import read_predictions
         from merger.prepared_batch import prepare

@@ -28,6 +28,7 @@ from merger.commands.session import (
     progress_bar,
     reported,
 )
+from merger.reading_start import start_ahead
 from merger.settings import DEFAULT_BATCH_SIZE, SettingsError
 from registry.errors import QuantumExecError
 
@@ -127,18 +128,21 @@ def merge(
     are in quarantine; 12: deltas of a newer format wait; 14: the DAG says that a quantum was
     successful, and there is no delta of it; 15: deltas were left because of conflicts.
     """
-    from merger import dry_run as rehearsal
-    from merger.dag_status import DagStatusFile
-    from merger.follow import DEFAULT_POLL_S, Ending
-    from merger.leases import DEFAULT_LEASE_S
-    from merger.merge import MergeOptions
-
     with reported(as_json) as report:
         _check_options(follow=follow, poll=poll, retries=retries, dag_status=dag_status)
         if dry_run and (follow or dag_status or output_chain):
             option = "--follow" if follow else "--dag-status" if dag_status else "--output-chain"
             raise SettingsError(f"{option}: expected no --dry-run, which only looks at deltas once")
         store, run, read = open_datastore(names, config, endpoint_url)
+        if not dry_run:
+            start_ahead(store, run)
+
+        from merger import dry_run as rehearsal
+        from merger.dag_status import DagStatusFile
+        from merger.follow import DEFAULT_POLL_S, Ending
+        from merger.leases import DEFAULT_LEASE_S
+        from merger.merge import MergeOptions
+
         options = MergeOptions(
             batch_size=batch_size or read.batch_size or DEFAULT_BATCH_SIZE,
             threads=threads or read.threads,
