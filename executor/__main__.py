@@ -24,6 +24,7 @@ _CODES = {
     "not_staged_in": ExitCode.SANDBOX_UNUSABLE,
     "transfer": ExitCode.DATASTORE_UNAVAILABLE,
     "transfer_refused": ExitCode.DATASTORE_UNAVAILABLE,
+    "no_credentials": ExitCode.DATASTORE_UNAVAILABLE,
     "bucket_not_found": ExitCode.DATASTORE_UNAVAILABLE,
     "object_not_found": ExitCode.DATASTORE_UNAVAILABLE,
     "checksum_mismatch": ExitCode.DATASTORE_UNAVAILABLE,
