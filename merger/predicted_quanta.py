@@ -5,6 +5,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from registry.model import DataId
 Places = np.ndarray[Any, np.dtype[np.int64]]
 
 _CHUNK_BYTES = 1 << 20
+_MANY = 50_000
 _decoder = Decoder(PredictedQuantum)
 _encode = msgspec.json.Encoder().encode
 _decode_data_id = msgspec.json.Decoder(dict[str, str | int]).decode
@@ -87,7 +89,19 @@ def read_packed(content: bytes, what: str) -> PackedQuanta:
             raise FormatError(f"{what}: {error}") from error
     except ValueError as error:
         raise FormatError(f"{what}: {error}") from error
-    return packing.packed()
+    packed = packing.packed()
+    if len(packed.ids) > _MANY:
+        _give_back_memory()
+    return packed
+
+
+def _give_back_memory() -> None:
+    """Give what packing has freed back to the system; the allocator would keep it for later."""
+    import ctypes
+
+    # glibc alone has it.
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _chunks(content: bytes, what: str) -> Iterator[bytes]:
