@@ -51,9 +51,7 @@ class _Watch(threading.Thread):
         with contextlib.suppress(psutil.NoSuchProcess):
             while self._root.is_running() and self._root.status() != psutil.STATUS_ZOMBIE:
                 self._sample()
-                time.sleep(
-                    _SAMPLED_FOR_MEMORY_EVERY_S if self._shares_pages else _SAMPLED_EVERY_S
-                )
+                time.sleep(_SAMPLED_FOR_MEMORY_EVERY_S if self._shares_pages else _SAMPLED_EVERY_S)
 
     def _sample(self) -> None:
         rss = pss = 0
