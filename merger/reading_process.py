@@ -35,7 +35,11 @@ def main() -> None:
     threading.Thread(target=_listen, args=(sys.stdin.buffer, requests), daemon=True).start()
     # Late, so that it is listening before it knows all this; and before anything is asked of it.
     importlib.import_module("merger.prepared_batch")
-    answer_all(requests, answers)
+    try:
+        answer_all(requests, answers)
+    except BrokenPipeError:
+        # Who asked was killed; that is also seen where the input ends, but maybe later.
+        os._exit(0)
 
 
 def _listen(file: IO[bytes], requests: Requests) -> None:

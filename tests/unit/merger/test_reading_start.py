@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The reading process is started ahead where many deltas lie, and is not left behind."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,21 @@ def test_many_deltas_have_one_that_is_taken_once(tmp_path: Path) -> None:
         answer = read_frame(child.stdout)
     assert answer is not None
     assert answer[0]["error"][0] == "graph_not_found"
+
+
+def test_who_asked_was_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "merger.reading_process"]
+    request: dict[str, Any] = {"uri": f"file://{tmp_path}", "endpoint_url": None, "run": RUN}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        for frame in (request | {"graphs": [], "threads": 1}, {"keys": list[str]()}):
+            write_frame(child.stdin, frame)
+        assert child.wait(timeout=60) == 0
+        assert child.stderr.read() == b""
 
 
 def test_nobody_took_it(tmp_path: Path) -> None:
