@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """All SQL of forget, one line of purpose each; only ever run in a transaction alone."""
 
+from typing import LiteralString
+
 # Stage the attempts that are to be forgotten, and the contents of dimension records they brought.
 STAGE_FORGOTTEN = """
 CREATE TEMPORARY TABLE forgotten_attempt (attempt_id uuid, quantum_id uuid) ON COMMIT DROP;
@@ -124,16 +126,18 @@ DELETE FROM merge_conflict WHERE table_name = 'dataset' AND content->>'run' = %s
 RETURNING conflict_key
 """
 
-# Take away the RUN, if nothing is in it.
-DELETE_RUN = """
-DELETE FROM run r WHERE run = %s
-    AND NOT EXISTS (SELECT FROM dataset d WHERE d.run = r.run)
+# What a RUN `r` has to be before it is taken away: nothing is in it, or waits to be.
+RUN_IS_EMPTY: LiteralString = """
+    NOT EXISTS (SELECT FROM dataset d WHERE d.run = r.run)
     AND NOT EXISTS (SELECT FROM quantum q WHERE q.run = r.run)
     AND NOT EXISTS (
         SELECT FROM merge_conflict c
         WHERE c.table_name = 'dataset' AND c.content->>'run' = r.run
     )
 """
+
+# Take away the RUN, if nothing is in it.
+DELETE_RUN = f"DELETE FROM run r WHERE run = %s AND {RUN_IS_EMPTY}"
 
 # And out of the chains that it is in.
 DELETE_FROM_CHAINS = "DELETE FROM collection_chain WHERE child = %s"

@@ -3,6 +3,8 @@
 
 from typing import LiteralString
 
+from merger.forgetting_statements import RUN_IS_EMPTY
+
 # Let the planner know the size of both stages.
 ANALYZE_STAGED = "ANALYZE staged_dataset, staged_record"
 
@@ -171,16 +173,11 @@ JOIN dimension_record d ON d.dimension = %s AND d.data_id = k.data_id
 """
 
 # Take away RUNs that were forgotten and have nothing again.
-DELETE_FORGOTTEN_RUNS = """
+DELETE_FORGOTTEN_RUNS = f"""
 DELETE FROM run r WHERE r.run = ANY(%s)
     AND EXISTS (SELECT FROM merged_attempt m WHERE m.run = r.run AND m.forgotten)
-    AND NOT EXISTS (SELECT FROM dataset d WHERE d.run = r.run)
-    AND NOT EXISTS (SELECT FROM quantum q WHERE q.run = r.run)
     AND NOT EXISTS (SELECT FROM collection_chain c WHERE c.child = r.run)
-    AND NOT EXISTS (
-        SELECT FROM merge_conflict c
-        WHERE c.table_name = 'dataset' AND c.content->>'run' = r.run
-    )
+    AND {RUN_IS_EMPTY}
 """
 
 # Datasets that some quanta have made; by RUN, so that the index serves.

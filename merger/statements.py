@@ -11,16 +11,19 @@ from typing import LiteralString
 # nothing changes meanwhile takes it alone. It ends with the transaction, so it passes poolers.
 _LOCK_KEY = int.from_bytes(b"registry") >> 1
 
+# Without the limit of a role on whole transactions; servers before PostgreSQL 17 know none.
+_NO_LIMIT: LiteralString = """CASE WHEN current_setting('transaction_timeout', true) <> '0'
+    THEN set_config('transaction_timeout', '0', true) END"""
+
 # Settings of a transaction: nothing that is blocked or forgotten stops the others for ever, and the
 # server notices that the client it works for was killed. (Only Linux can tell the latter.)
-BEGIN = """
+BEGIN = f"""
 SELECT set_config('lock_timeout', %s, true),
     set_config('idle_in_transaction_session_timeout', %s, true),
     set_config('statement_timeout', %s, true),
     set_config('client_connection_check_interval',
         CASE WHEN version() LIKE '%%linux%%' THEN %s ELSE '0' END, true),
-    CASE WHEN current_setting('transaction_timeout', true) <> '0'
-        THEN set_config('transaction_timeout', '0', true) END
+    {_NO_LIMIT}
 """
 
 # Let others run beside.
@@ -45,12 +48,11 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 
 # Begin a transaction that sees one state of the registry in all its statements. A role may have
 # limits that are meant for people; reading all of a RUN takes as long as it takes.
-BEGIN_SNAPSHOT = """
+BEGIN_SNAPSHOT = f"""
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = 0;
-SELECT CASE WHEN current_setting('transaction_timeout', true) <> '0'
-    THEN set_config('transaction_timeout', '0', true) END
+SELECT {_NO_LIMIT}
 """
 
 # Which transaction is this, if it has written? And what became of it?

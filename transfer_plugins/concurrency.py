@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Many transfers at once, ending with the first that fails."""
 
-import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TypeVar
@@ -24,26 +23,26 @@ def map_concurrently(
     waiting = list(arguments)
     if len(waiting) < 2:
         return [function(argument) for argument in waiting]
-    failed = threading.Event()
+    errors: list[BaseException] = []
 
     def call(argument: A) -> B:
-        # Arguments are begun in their order, so this is never seen before the error itself.
-        if failed.is_set():
+        if errors:
             raise CancelledError
         try:
             return function(argument)
-        except BaseException:
-            failed.set()
+        except BaseException as error:
+            errors.append(error)
             raise
 
     pool = ThreadPoolExecutor(min(threads, len(waiting)))
     try:
         results = list(pool.map(call, waiting))
-    except Exception:
+    except Exception as seen:
         pool.shutdown(wait=True, cancel_futures=True)
-        raise
-    except BaseException:
-        failed.set()
+        # A thread may have taken an earlier argument and come to it after the error of a later one.
+        raise (errors[0] if errors else seen) from None
+    except BaseException as interruption:
+        errors.append(interruption)
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()

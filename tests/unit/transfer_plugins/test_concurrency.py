@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Many transfers at once."""
 
+import sys
 import threading
 
 import pytest
@@ -50,6 +51,23 @@ def test_first_error_is_raised_and_drops_what_was_not_begun() -> None:
     assert sorted(begun[:2]) == [0, 1]
     assert len(begun) <= 20
     assert len(ended) == len(begun) - 1, "what is under way ends; it is not abandoned"
+
+
+def test_error_of_a_later_argument_is_raised_as_itself() -> None:
+    """A thread that took the argument before may come to it only when the error is known."""
+
+    def transfer(number: int) -> None:
+        if number == 1:
+            raise LookupError("object 1")
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(300):
+            with pytest.raises(LookupError, match="object 1"):
+                map_concurrently(transfer, range(4))
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_interruption_does_not_wait() -> None:
