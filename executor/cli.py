@@ -161,7 +161,7 @@ def submit(
     """
     from executor.graph.graph_file import read_graph
     from executor.submit.configuration import read_submit_configuration
-    from executor.submit.dag import job_url_prefix
+    from executor.submit.dag import control_url_prefix
     from executor.submit.dag_report import run_on_pool
     from executor.submit.plan import plan_of_graph
     from executor.submit.progress import error_console, progress_bar
@@ -171,7 +171,7 @@ def submit(
 
     configuration = read_submit_configuration(config).with_endpoint(endpoint_url)
     found = replace(read_graph(graph, run=run), data_mode=data)
-    job_url_prefix(datastore, found.run)
+    control_url_prefix(datastore, found.run)
     store = open_store(datastore, endpoint_url=configuration.s3_endpoint_url or None)
     with progress_bar(error_console(), "job files", len(found.quanta)) as bar:
         publish_graph(found, store, extend=extend, on_job=lambda: bar.advance(bar.task_ids[0]))

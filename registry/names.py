@@ -7,6 +7,7 @@ A *key* is relative to the root of the datastore (``s3://bucket/prefix`` or ``fi
     <run>/quantum-exec/graphs/<graph id>.json              graph record
     <run>/quantum-exec/graphs/<graph id>.quanta.jsonl.gz   predicted quanta of the graph
     <run>/quantum-exec/jobs/<quantum id>.json              job
+    <run>/quantum-exec/clusters/<cluster id>.json          quanta that one job carries
     <run>/quantum-exec/logs/<quantum id>.<attempt id>.log.gz  log of the task
     <run>/quantum-exec/deltas/<quantum id>.<attempt id>.json
     <run>/quantum-exec/archive/<first attempt id>.<last attempt id>.<16 digits>.parquet
@@ -34,6 +35,11 @@ TASK_LOG = "task.log.gz"
 VERSIONS_FILE = "versions.json"
 PRIVATE_REGISTRY = "registry.sqlite3"
 REPO_DIR = "repo"
+# A job with several quanta: its cluster file, and below `QUANTA_DIR` a sandbox for each quantum.
+CLUSTER_FILE = "cluster.json"
+QUANTA_DIR = "quanta"
+# Where the wrapper may upload by itself when the job is stopped; never uploaded, mode 0600.
+COMMIT_LINKS = "commit-links.json"
 
 _RUN_PART = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.+@-]{{0,{MAX_NAME_LENGTH - 1}}}\Z")
 _UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
@@ -115,6 +121,16 @@ def job_prefix(run: str) -> str:
 def job_key(run: str, quantum_id: str) -> str:
     """Key of the job of a quantum."""
     return f"{job_prefix(run)}{quantum_id}.json"
+
+
+def cluster_prefix(run: str) -> str:
+    """Prefix of the cluster files of a RUN."""
+    return f"{control_prefix(run)}clusters/"
+
+
+def cluster_key(run: str, cluster_id: str) -> str:
+    """Key of the cluster file that names the quanta of a job with several."""
+    return f"{cluster_prefix(run)}{cluster_id}.json"
 
 
 def delta_prefix(run: str, quantum_id: str | None = None) -> str:

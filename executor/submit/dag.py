@@ -9,10 +9,10 @@ submit file of a FINAL node. No secret is in any of these files, nor in the job 
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from executor.submit.configuration import ConfigurationError, Requests, SubmitConfiguration
+from executor.submit.nodes import Node
 from registry import names
 from registry.job import ResourceRequest
 from transfer_plugins.plugin_protocol import DEADLINE_ATTRIBUTE, ENDPOINT_ATTRIBUTE, JOB_SCHEME
@@ -31,21 +31,6 @@ _MERGE_VARIABLES = (
     *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
     *("PGSERVICE", "PGSERVICEFILE", "PGPASSFILE", "PGSYSCONFDIR", "PGSSLMODE", "LSST_DB_AUTH"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A quantum as DAGMan sees it."""
-
-    quantum_id: str
-    task_label: str
-    parents: frozenset[str] = frozenset()
-    is_done: bool = False
-
-    @property
-    def name(self) -> str:
-        """Name of the node: task label and quantum id, for people who read DAGMan's files."""
-        return f"{self.task_label}_{self.quantum_id}"
 
 
 def write_dag(
@@ -71,11 +56,11 @@ def write_dag(
     ConfigurationError
         If the datastore is not in S3, or a path cannot stand in a submit file.
     """
-    job_url = job_url_prefix(datastore, run)
-    labels = sorted({node.task_label for node in nodes})
+    control_url = control_url_prefix(datastore, run)
+    labels = sorted({node.label for node in nodes})
     for label in labels:
         requests = configuration.requests_of(label, (resources or {}).get(label))
-        text = quantum_submit_file(label, run, datastore, job_url, configuration, requests)
+        text = quantum_submit_file(label, run, datastore, control_url, configuration, requests)
         (directory / _submit_file(label)).write_text(text)
     merge = merge_submit_file(run, datastore, configuration, environment)
     (directory / "merge.sub").write_text(merge)
@@ -88,38 +73,36 @@ def write_dag(
     return dag
 
 
-def job_url_prefix(datastore: str, run: str) -> str:
-    """URL of our scheme for the jobs of a RUN; raises `ConfigurationError`."""
+def control_url_prefix(datastore: str, run: str) -> str:
+    """URL of our scheme for the control objects of a RUN; raises `ConfigurationError`."""
     found = _S3_URI.match(datastore)
     if not found:
         raise ConfigurationError(
             f"datastore: a pool needs s3://bucket/prefix of letters, digits and _ . + @ -, found "
             f"{datastore!r}"
         )
-    return f"{JOB_SCHEME}://{found['place']}/{names.job_prefix(run)}"
+    return f"{JOB_SCHEME}://{found['place']}/{names.control_prefix(run)}"
 
 
-def _submit_file(task_label: str) -> str:
-    return f"quantum.{task_label}.sub"
+def _submit_file(label: str) -> str:
+    return f"quantum.{label}.sub"
 
 
 def _dag_lines(nodes: list[Node], configuration: SubmitConfiguration) -> Iterable[str]:
     yield "CONFIG dagman.config"
     yield f"NODE_STATUS_FILE {STATUS_FILE} 60"
-    by_id = {node.quantum_id: node for node in nodes}
     for node in nodes:
         done = " DONE" if node.is_done else ""
-        yield f"JOB {node.name} {_submit_file(node.task_label)}{done}"
-        yield f'VARS {node.name} quantum_id="{node.quantum_id}"'
-        requests = configuration.requests_of(node.task_label)
+        yield f"JOB {node.name} {_submit_file(node.label)}{done}"
+        yield f'VARS {node.name} job_file="{node.job_file}" quantum_id="{node.quantum_ids[0]}"'
+        requests = configuration.requests_of(node.label)
         if requests.number_of_retries:
             unless = requests.retry_unless_exit
             ending = "" if unless is None else f" UNLESS-EXIT {unless}"
             yield f"RETRY {node.name} {requests.number_of_retries}{ending}"
     for node in nodes:
-        parents = [by_id[quantum_id].name for quantum_id in sorted(node.parents)]
-        if parents:
-            yield f"PARENT {' '.join(parents)} CHILD {node.name}"
+        if node.parents:
+            yield f"PARENT {' '.join(sorted(node.parents))} CHILD {node.name}"
     yield "FINAL merge merge.sub"
     yield "SCRIPT POST merge merge-status.sh $RETURN $DAG_STATUS"
 
@@ -142,7 +125,7 @@ def quantum_submit_file(
     label: str,
     run: str,
     datastore: str,
-    job_url: str,
+    control_url: str,
     configuration: SubmitConfiguration,
     requests: Requests,
 ) -> str:
@@ -159,9 +142,9 @@ def quantum_submit_file(
         "arguments": "run --log-level INFO",
         "should_transfer_files": "YES",
         "when_to_transfer_output": "ON_EXIT",
-        "transfer_input_files": f"{job_url}$(quantum_id).json",
+        "transfer_input_files": f"{control_url}$(job_file)",
         "transfer_output_files": names.STAGE_OUT_FILE,
-        "transfer_output_remaps": (f'"{names.STAGE_OUT_FILE} = {job_url}$(quantum_id).json"'),
+        "transfer_output_remaps": f'"{names.STAGE_OUT_FILE} = {control_url}$(job_file)"',
         "request_cpus": str(requests.request_cpus),
         "request_memory": str(requests.request_memory),
         "request_disk": f"{requests.request_disk}MB",

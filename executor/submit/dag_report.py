@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from executor.submit.configuration import SubmitConfiguration
-from executor.submit.dag import Node
+from executor.submit.nodes import nodes_of_plan
 from executor.submit.plan import Plan
 from executor.submit.pool import SubmittedDag, submit_dag, wait_for_dag
 from registry.job import ResourceRequest
@@ -69,10 +69,7 @@ def run_on_pool(
     ------
     AlreadySubmittedError, PoolError
     """
-    nodes = [
-        Node(quantum_id, quantum.task_label, plan.parents_of(quantum_id), quantum_id in done)
-        for quantum_id, quantum in plan.quanta.items()
-    ]
+    nodes = nodes_of_plan(plan, done)
     asked = _resources_of(plan) if resources is None else resources
     submitted = submit_dag(nodes, plan.run, datastore.rstrip("/"), configuration, asked)
     code = wait_for_dag(submitted) if wait else None

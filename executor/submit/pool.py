@@ -15,9 +15,9 @@ from executor.submit.dag import (
     DAGMAN_LOG,
     DATASTORE_ATTRIBUTE,
     RUN_ATTRIBUTE,
-    Node,
     write_dag,
 )
+from executor.submit.nodes import Node
 from registry.errors import QuantumExecError
 from registry.job import ResourceRequest
 from registry.names import CONTROL

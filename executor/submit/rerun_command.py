@@ -141,7 +141,7 @@ def _rerun(run: str, wanted: "Wanted", options: _Options) -> "RerunReport":
     """Select, plan, publish, run, and look at what came of it."""
     from executor.graph.graph_file import read_graph
     from executor.submit.bucket_run import read_bucket_run
-    from executor.submit.dag import job_url_prefix
+    from executor.submit.dag import control_url_prefix
     from executor.submit.rerun import job_source, select
     from executor.submit.rerun_report import RerunReport
     from transfer_plugins.object_store import open_store
@@ -154,7 +154,7 @@ def _rerun(run: str, wanted: "Wanted", options: _Options) -> "RerunReport":
     planned = _plan(bucket, select(bucket, wanted), job_of, options)
     report = RerunReport(run, planned, is_dry=options.is_dry)
     if options.on_pool:
-        job_url_prefix(options.datastore, planned.plan.run)
+        control_url_prefix(options.datastore, planned.plan.run)
     if not options.is_dry and planned.plan.quanta:
         report.rerun = _publish(bucket, planned, job_of, options)
         (_run_on_pool if options.on_pool else _run_here)(bucket, report, options)

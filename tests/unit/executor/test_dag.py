@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from executor.submit.configuration import ConfigurationError, Requests, SubmitConfiguration
-from executor.submit.dag import Node, job_url_prefix, write_dag
+from executor.submit.dag import control_url_prefix, write_dag
+from executor.submit.nodes import Node
 from registry.job import ResourceRequest
 from tests.samples import RUN
 
@@ -20,9 +21,9 @@ CONFIGURATION = SubmitConfiguration(
     s3_endpoint_url="http://s3.example:9000",
 )
 NODES = [
-    Node("11", "isr", is_done=True),
-    Node("22", "isr"),
-    Node("33", "coadd", frozenset({"11", "22"})),
+    Node("isr_11", "isr", "jobs/11.json", ("11",), is_done=True),
+    Node("isr_22", "isr", "jobs/22.json", ("22",)),
+    Node("coadd_33", "coadd", "jobs/33.json", ("33",), frozenset({"isr_11", "isr_22"})),
 ]
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "aws-secret",
@@ -53,7 +54,7 @@ def test_dag_has_a_node_for_each_quantum_and_the_order_of_the_graph(tmp_path: Pa
         "JOB isr_22 quantum.isr.sub",
         "JOB coadd_33 quantum.coadd.sub",
     ]
-    assert 'VARS coadd_33 quantum_id="33"' in lines
+    assert 'VARS coadd_33 job_file="jobs/33.json" quantum_id="33"' in lines
     assert [line for line in lines if line.startswith("PARENT")] == [
         "PARENT isr_11 isr_22 CHILD coadd_33"
     ]
@@ -72,7 +73,7 @@ def test_retries_are_those_of_the_task(tmp_path: Path) -> None:
 
 def test_one_marker_comes_in_and_one_goes_out(tmp_path: Path) -> None:
     found = settings(files(tmp_path)["quantum.isr.sub"])
-    url = f"qs3job://bucket/repo/{RUN}/quantum-exec/jobs/$(quantum_id).json"
+    url = f"qs3job://bucket/repo/{RUN}/quantum-exec/$(job_file)"
     assert found["transfer_input_files"] == url
     assert found["transfer_output_files"] == "stage-out.json"
     assert found["transfer_output_remaps"] == f'"stage-out.json = {url}"'
@@ -115,7 +116,7 @@ def test_merge_turns_no_failed_dag_into_a_successful_one(
 )
 def test_datastore_must_be_in_s3(datastore: str) -> None:
     with pytest.raises(ConfigurationError, match="datastore: a pool needs s3://bucket/prefix"):
-        job_url_prefix(datastore, RUN)
+        control_url_prefix(datastore, RUN)
 
 
 @pytest.mark.parametrize("path", ["/opt/a b", "/opt/a\nqueue 1000", '/opt/"x', "/opt/$(HOME)"])
