@@ -11,6 +11,7 @@ module               subject
 `model`              dataset types, dataset refs, data IDs and their canonical form
 `attempt`            attempt ids (UUIDv7) and what an attempt can end as
 `job`                job file: all that a worker must know to run one quantum
+`quantum_cluster`    cluster file: the quanta that one job carries
 `delta`              delta: the commit record of one quantum attempt, written and verified
 `graph_record`       what the bucket holds about a graph: RUN, dataset types, predicted quanta
 `prediction`         what a graph expects of a quantum, and which deltas say otherwise

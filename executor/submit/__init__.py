@@ -12,6 +12,8 @@ module               subject
 `local_attempt`      one attempt on this machine: stage in, ``quantum-exec run``, stage out
 `scratch`            the directory of a local runner, in which it makes its sandboxes
 `configuration`      the submit configuration, with the keys that BPS users know
+`requests`           what a job asks of a pool
+`cluster_configuration`  ``cluster.<label>``: several quanta in one job
 `nodes`              the jobs of a plan as DAGMan sees them
 `dag`                the files of a DAG: one job per quantum, ``registry-merge`` at the end
 `pool`               handing a DAG to HTCondor; the only module that imports htcondor2

@@ -8,10 +8,11 @@ import math
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 
+from executor.submit.cluster_configuration import ClusterAlgorithm, ClusterRequest
+from executor.submit.requests import Count, Positive, Requests
 from registry.errors import QuantumExecError
 from registry.job import ResourceRequest
 
@@ -20,24 +21,6 @@ class ConfigurationError(QuantumExecError, ValueError):
     """A configuration file is wrong; the message names the file, the key and what was expected."""
 
     error_type = "configuration"
-
-
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class Requests(msgspec.Struct, forbid_unknown_fields=True, rename="camel", frozen=True):
-    """What a job asks of a pool; a field that is not set is taken from the level above."""
-
-    request_memory: Positive | None = None
-    """MiB."""
-    request_cpus: Positive | None = None
-    request_disk: Positive | None = None
-    """MiB."""
-    number_of_retries: Count | None = None
-    """DAGMan's retries of a job that failed; evictions are not counted."""
-    retry_unless_exit: int | None = None
-    """Exit code after which a retry is of no use."""
 
 
 class SubmitConfiguration(
@@ -73,6 +56,10 @@ class SubmitConfiguration(
     retry_unless_exit: int | None = None
     pipetask: dict[str, Requests] = {}
     """Requests of single task labels."""
+    cluster: dict[str, ClusterRequest] = {}
+    """Several quanta in one job, by label of the cluster."""
+    cluster_algorithm: ClusterAlgorithm = ClusterAlgorithm.DIMENSION
+    """``none`` leaves ``cluster`` out of account."""
 
     def requests_of(self, task_label: str, resources: ResourceRequest | None = None) -> Requests:
         """The requests of a task label: its own, else those of the graph, else the top level's."""

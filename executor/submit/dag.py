@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from executor.submit.configuration import ConfigurationError, Requests, SubmitConfiguration
+from executor.submit.configuration import ConfigurationError, SubmitConfiguration
 from executor.submit.nodes import Node
+from executor.submit.requests import Requests
 from registry import names
 from registry.job import ResourceRequest
 from transfer_plugins.plugin_protocol import DEADLINE_ATTRIBUTE, ENDPOINT_ATTRIBUTE, JOB_SCHEME

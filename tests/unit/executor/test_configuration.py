@@ -8,10 +8,10 @@ import pytest
 
 from executor.submit.configuration import (
     ConfigurationError,
-    Requests,
     SubmitConfiguration,
     read_submit_configuration,
 )
+from executor.submit.requests import Requests
 
 ROOT = Path(__file__).parents[3]
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from executor.submit.configuration import ConfigurationError, Requests, SubmitConfiguration
+from executor.submit.configuration import ConfigurationError, SubmitConfiguration
 from executor.submit.dag import control_url_prefix, write_dag
 from executor.submit.nodes import Node
+from executor.submit.requests import Requests
 from registry.job import ResourceRequest
 from tests.samples import RUN
 
