@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from executor.submit.configuration import ConfigurationError, SubmitConfiguration
+from executor.submit.node_table import write_node_table
 from executor.submit.nodes import Node
 from executor.submit.requests import Requests
 from registry import names
@@ -69,6 +70,7 @@ def write_dag(
     script.write_text(_MERGE_STATUS)
     script.chmod(0o755)
     (directory / "dagman.config").write_text(_DAGMAN_CONFIG)
+    write_node_table(directory, nodes)
     dag = directory / DAG_FILE
     dag.write_text("\n".join(_dag_lines(nodes, configuration)) + "\n")
     return dag

@@ -39,7 +39,7 @@ def files(tmp_path: Path, configuration: SubmitConfiguration = CONFIGURATION) ->
     """The files of a DAG of three nodes, by name."""
     environment = {"HOME": "/home/me", "PGSERVICE": "central", **SECRETS}
     write_dag(tmp_path, NODES, RUN, DATASTORE, configuration, environment)
-    return {path.name: path.read_text() for path in tmp_path.iterdir()}
+    return {path.name: path.read_text(errors="replace") for path in tmp_path.iterdir()}
 
 
 def settings(text: str) -> dict[str, str]:
