@@ -16,6 +16,7 @@ module               subject
 `cluster_configuration`  ``cluster.<label>``: several quanta in one job
 `nodes`              the jobs of a plan as DAGMan sees them
 `node_table`         the same in a file beside the DAG, for those who look at it later
+`hold_reasons`       why a job is held, and what is done about it
 `dag`                the files of a DAG: one job per quantum, ``registry-merge`` at the end
 `pool`               handing a DAG to HTCondor; the only module that imports htcondor2
 `dag_report`         a plan on the pool, and what is told of it

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the codes of a hold mean."""
+
+import pytest
+
+from executor.submit.hold_reasons import HoldAction, HoldCause, classify, condition
+
+
+@pytest.mark.parametrize(
+    ("code", "subcode", "cause", "may_retry"),
+    [
+        (1, 0, HoldCause.USER, False),
+        (3, 34, HoldCause.MEMORY, True),
+        (3, 60, HoldCause.NEVER_STARTED, False),
+        (3, 61, HoldCause.TOO_MANY_STARTS, False),
+        (3, 7, HoldCause.POLICY, False),
+        (4, 0, HoldCause.CREDENTIAL, False),
+        (6, 2, HoldCause.FAILED_TO_START, True),
+        (12, 1, HoldCause.OUTPUT_TRANSFER, True),
+        (12, 2, HoldCause.OUTPUT_TRANSFER, True),
+        (13, 256, HoldCause.INPUT_TRANSFER, True),
+        (13, 62, HoldCause.INPUT_TRANSFER, True),
+        (21, 102, HoldCause.MEMORY, True),
+        (21, 104, HoldCause.DISK, False),
+        (21, 0, HoldCause.POLICY, False),
+        (34, 0, HoldCause.MEMORY, True),
+        (34, 102, HoldCause.MEMORY, True),
+        (34, 104, HoldCause.DISK, False),
+        (46, 0, HoldCause.DURATION, False),
+        (47, 0, HoldCause.DURATION, False),
+        (35, 0, HoldCause.TASK_ERROR, False),
+        (99, 0, HoldCause.UNKNOWN, False),
+    ],
+)
+def test_cause_of_a_code(code: int, subcode: int, cause: HoldCause, may_retry: bool) -> None:
+    hold = classify(code, subcode)
+    assert (hold.cause, hold.may_retry) == (cause, may_retry)
+    assert hold.advice
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Transfer input files failure: s3://b/k: S3 said AccessDenied: Access Denied",
+        "s3://b/k: An error occurred (403) when calling HeadObject: Forbidden",
+        "s3://b/k: Unable to locate credentials",
+        "S3 said InvalidAccessKeyId: The AWS Access Key Id you provided does not exist",
+        "S3 said ExpiredToken: the provided token has expired",
+    ],
+)
+def test_refused_transfer_waits_for_a_person(reason: str) -> None:
+    for code in (12, 13):
+        hold = classify(code, 256, reason)
+        assert (hold.cause, hold.may_retry) == (HoldCause.CREDENTIAL, False)
+
+
+def test_expressions_name_the_codes_of_an_action() -> None:
+    assert condition(HoldAction.GROW) == (
+        "((HoldReasonCode =?= 3 && HoldReasonSubCode =?= 34)"
+        " || (HoldReasonCode =?= 21 && HoldReasonSubCode =?= 102)"
+        " || (HoldReasonCode =?= 34 && HoldReasonSubCode =?= 0)"
+        " || (HoldReasonCode =?= 34 && HoldReasonSubCode =?= 102))"
+    )
