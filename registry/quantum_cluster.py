@@ -5,11 +5,19 @@ Each quantum of a cluster has its own job file, its own sandbox below that of th
 delta. A cluster is no unit of commitment: part of it may succeed, and the rest be run later.
 """
 
+import re
+from collections import Counter
 from dataclasses import dataclass, field
 
 from registry import names, typed_json
+from registry.errors import FormatError
 
 QUANTUM_CLUSTER_FORMAT = 1
+
+MAX_MEMBERS = 10_000
+"""Quanta of one job; more than a third of the largest known graph in one job is a mistake."""
+
+_ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ def read_quantum_cluster(text: str | bytes, what: str) -> QuantumCluster:
     NewerFormatError
         If a newer release wrote it.
     FormatError
-        If it is damaged.
+        If it is damaged, an id is no UUID, or it has no members, too many, or one twice.
     InvalidNameError
         If its RUN is unsafe.
     """
@@ -65,4 +73,18 @@ def read_quantum_cluster(text: str | bytes, what: str) -> QuantumCluster:
         upgrade="upgrade quantum-exec on the worker",
     )
     names.check_run(cluster.run)
+    _check_members(cluster, what)
     return cluster
+
+
+def _check_members(cluster: QuantumCluster, what: str) -> None:
+    """Ids become names of directories and keys, so nothing else than UUIDs may be one."""
+    ids = [member.quantum_id for member in cluster.members]
+    for found in (cluster.cluster_id, cluster.graph_id, *ids):
+        if not _ID.match(found):
+            raise FormatError(f"{what}: expected a UUID as id, found {found!r}")
+    if not 1 <= len(ids) <= MAX_MEMBERS:
+        raise FormatError(f"{what}: expected 1 to {MAX_MEMBERS} quanta, found {len(ids)}")
+    twice = [quantum_id for quantum_id, number in Counter(ids).items() if number > 1]
+    if twice:
+        raise FormatError(f"{what}: expected each quantum once, found {twice} again")

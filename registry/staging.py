@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The two files through which stage-in, ``quantum-exec run`` and stage-out talk in a sandbox."""
+"""The files through which stage-in, ``quantum-exec run`` and stage-out talk in a sandbox."""
 
 from dataclasses import dataclass, field
 
@@ -15,6 +15,8 @@ class StageInReport:
     ``successful_attempt`` is set when the quantum has a valid successful delta already: there is
     nothing to run. ``missing`` are inputs whose producer succeeded without making them.
     ``datastore`` (URI) and ``endpoint_url`` tell a task that reads and writes there itself where.
+    ``from_members`` are datasets that other quanta of the same job make: ``quantum-exec run``
+    brings them from the sandboxes of these, and then counts them among ``inputs`` or ``missing``.
     """
 
     quantum_id: str
@@ -25,6 +27,19 @@ class StageInReport:
     missing: list[str] = field(default_factory=list)
     datastore: str | None = None
     endpoint_url: str | None = None
+    from_members: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitLinks:
+    """Where the wrapper itself may upload when the job is stopped: HTCondor transfers nothing then.
+
+    ``links`` are presigned PUT URLs by key, for the keys of one attempt and no others; each is a
+    secret until it expires. ``ca_bundle`` is the file of certificates that the plugin trusts.
+    """
+
+    links: dict[str, str] = field(default_factory=dict)
+    ca_bundle: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,16 @@ def write_stage_in_report(report: StageInReport) -> bytes:
 def read_stage_in_report(text: bytes, what: str) -> StageInReport:
     """Read a stage-in report; raises `FormatError`."""
     return typed_json.decode(StageInReport, text, what)
+
+
+def write_commit_links(links: CommitLinks) -> bytes:
+    """Return the text of the file of presigned URLs."""
+    return typed_json.encode(links).encode()
+
+
+def read_commit_links(text: bytes, what: str) -> CommitLinks:
+    """Read the file of presigned URLs; raises `FormatError`."""
+    return typed_json.decode(CommitLinks, text, what)
 
 
 def write_stage_out_list(stage_out: StageOutList) -> bytes:

@@ -20,8 +20,12 @@ module                 subject
 `deltas`               the attempt of a quantum that counts, from a listing
 `stage_in`             inputs of a job into a sandbox; makes the attempt id and, before anything
                        else, an empty stage-out list
+`stage_in_cluster`     the same for a job with several quanta, each object fetched once
+`local_copy`           a dataset copied from one sandbox to another
+`commit_links`         presigned URLs, with which a stopped wrapper uploads by itself
 `stage_out`            files of a stage-out list into the datastore, the delta last
-`job_files`            a job file and its datastore, from its URI
+`stage_out_cluster`    the same for a job with several quanta, each with a delta of its own
+`job_files`            a job or cluster file and its datastore, from its URI
 `classads`             reading and writing the ClassAds of the plugin protocol
 `plugin_protocol`      what HTCondor and the plugin say to each other
 `htcondor_plugin`      the plugin: ``-classad``, and ``-infile -outfile [-upload]``

@@ -194,31 +194,59 @@ def _upload_object(request: Request, settings: Settings) -> tuple[int, int]:
 
 def _stage_in_job(request: Request, settings: Settings) -> tuple[int, int]:
     from registry.job import DataMode
-    from transfer_plugins.job_files import open_job
+    from transfer_plugins.job_files import is_cluster_uri, open_job
     from transfer_plugins.stage_in import stage_in
 
     uri = s3_uri(request.url)
+    if is_cluster_uri(uri):
+        return _stage_in_cluster(uri, request, settings)
     job, store, n_bytes = open_job(uri, endpoint_url=settings.endpoint_url)
-    report = stage_in(job, store, request.path.parent)
+    lifetime_s = settings.link_lifetime_s
+    report = stage_in(job, store, request.path.parent, link_lifetime_s=lifetime_s)
     moved = report.inputs if job.data_mode is DataMode.STAGED else []
     return 1 + len(moved), n_bytes + sum(found.size_bytes for found in moved)
 
 
+def _stage_in_cluster(uri: str, request: Request, settings: Settings) -> tuple[int, int]:
+    from transfer_plugins.job_files import open_cluster
+    from transfer_plugins.stage_in_cluster import stage_in_cluster
+
+    cluster, store, n_bytes = open_cluster(uri, endpoint_url=settings.endpoint_url)
+    lifetime_s = settings.link_lifetime_s
+    staged = stage_in_cluster(cluster, store, request.path.parent, link_lifetime_s=lifetime_s)
+    return 1 + staged.n_objects, n_bytes + staged.n_bytes
+
+
 def _stage_out_job(request: Request, settings: Settings) -> tuple[int, int]:
-    from transfer_plugins.job_files import datastore_of_job, quantum_of_job
+    from transfer_plugins.job_files import datastore_of_job, is_cluster_uri, quantum_of_job
     from transfer_plugins.object_store import open_store
     from transfer_plugins.stage_out import read_list, stage_out
 
     uri = s3_uri(request.url)
     sandbox = request.path.parent
+    # Some of the time is kept for the requests under way when patience ends.
+    patience_s = settings.deadline_s * 0.75
+    if is_cluster_uri(uri):
+        return _stage_out_cluster(uri, sandbox, settings, patience_s)
     stage_out_list = read_list(sandbox)
     run, quantum_id, delta = stage_out_list.run, quantum_of_job(uri), stage_out_list.delta
     if delta and not delta.key.startswith(names.delta_prefix(run, quantum_id)):
         raise FormatError(f"expected a delta of quantum {quantum_id}, found {delta.key!r}")
     root = datastore_of_job(uri, run, quantum_id)
     store = open_store(root, endpoint_url=settings.endpoint_url)
-    # Some of the time is kept for the requests under way when patience ends.
-    moved = stage_out(stage_out_list, store, sandbox, patience_s=settings.deadline_s * 0.75)
+    moved = stage_out(stage_out_list, store, sandbox, patience_s=patience_s)
+    return moved.n_files, moved.n_bytes
+
+
+def _stage_out_cluster(
+    uri: str, sandbox: Path, settings: Settings, patience_s: float
+) -> tuple[int, int]:
+    from transfer_plugins.job_files import open_cluster
+    from transfer_plugins.stage_out_cluster import stage_out_cluster
+
+    # From the datastore: the copy in the sandbox was within reach of the tasks.
+    cluster, store, _ = open_cluster(uri, endpoint_url=settings.endpoint_url)
+    moved = stage_out_cluster(cluster, store, sandbox, patience_s=patience_s)
     return moved.n_files, moved.n_bytes
 
 

@@ -23,9 +23,13 @@ PLUGIN_VERSION = "0.1"
 
 ENDPOINT_ATTRIBUTE = "QuantumExecS3Endpoint"
 DEADLINE_ATTRIBUTE = "QuantumExecTransferDeadline"
+LINK_LIFETIME_ATTRIBUTE = "QuantumExecCommitLinkLifetime"
 # Far below STARTER_FILE_XFER_STALL_TIMEOUT (3600 s), which kills a silent starter before 25.2.
 _DEFAULT_DEADLINE_S = 1800
 _LONGEST_DEADLINE_S = 30 * 86_400
+_DEFAULT_LINK_LIFETIME_S = 86_400
+# Signatures of version 4 end after a week at the latest.
+_LONGEST_LINK_LIFETIME_S = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the job ad says; never a secret, since every user of a pool reads job ads."""
+    """What the job ad says; never a secret, since every user of a pool reads job ads.
+
+    ``link_lifetime_s`` is how long the wrapper may upload by itself when the job is stopped; 0 for
+    not at all.
+    """
 
     endpoint_url: str | None
     deadline_s: int
+    link_lifetime_s: int = _DEFAULT_LINK_LIFETIME_S
 
 
 def capabilities() -> str:
@@ -93,11 +102,15 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             ad = parse_old_ad(Path(path).read_text(errors="replace"))
     endpoint = ad.get(ENDPOINT_ATTRIBUTE.lower())
     deadline = ad.get(DEADLINE_ATTRIBUTE.lower())
+    lifetime = ad.get(LINK_LIFETIME_ATTRIBUTE.lower())
     return Settings(
         endpoint if isinstance(endpoint, str) and endpoint else None,
         min(deadline, _LONGEST_DEADLINE_S)
         if isinstance(deadline, int) and deadline > 0
         else _DEFAULT_DEADLINE_S,
+        min(lifetime, _LONGEST_LINK_LIFETIME_S)
+        if type(lifetime) is int and lifetime >= 0
+        else _DEFAULT_LINK_LIFETIME_S,
     )
 
 

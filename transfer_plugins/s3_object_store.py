@@ -243,6 +243,18 @@ class S3ObjectStore(ObjectStore):
                 ExtraArgs={"Metadata": _metadata(checksum)},
             )
 
+    def presigned_put(self, key: str, expires_s: int) -> str:
+        """Return a URL that lets anybody write this one object until it expires: a secret.
+
+        It ends with the credentials too, if these end first. Uploads in parts, and metadata such
+        as checksums, cannot be made with it.
+        """
+        parameters = {"Bucket": self.bucket, "Key": self._key(key)}
+        with self._naming(key):
+            return self.client.generate_presigned_url(
+                "put_object", Params=parameters, ExpiresIn=expires_s, HttpMethod="PUT"
+            )
+
     def _fetch(self, key: str, path: Path) -> None:
         with self._naming(key):
             self.client.download_file(self.bucket, self._key(key), str(path))
@@ -309,6 +321,8 @@ def _make_client(endpoint_url: str | None) -> "S3Client":
         if is_told
         else {"mode": "standard", "total_max_attempts": _ATTEMPTS},
         max_pool_connections=_KEPT_CONNECTIONS,
+        # Presigned URLs are of version 2 in some regions otherwise, where secrets look otherwise.
+        signature_version="s3v4",
         connect_timeout=10,
         read_timeout=60,
         # Ceph and older MinIO refuse the newer default checksums (boto3 issue 4435); ours are

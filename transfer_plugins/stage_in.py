@@ -4,6 +4,7 @@
 A job in direct mode fetches none: its inputs are found and compared where they are.
 """
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from registry.delta import Delta, ReadInput
 from registry.errors import QuantumExecError
 from registry.job import DataMode, Job, PredictedInput, write_job
 from registry.model import format_data_id
+from transfer_plugins.commit_links import write_commit_links
 from transfer_plugins.concurrency import map_concurrently
 from transfer_plugins.deltas import Standing, standing_of, trusting, trusting_producer
 from transfer_plugins.object_store import ChecksumMismatchError, ObjectStore
@@ -25,8 +27,8 @@ class InputNotReadyError(QuantumExecError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """Where the bytes of one input are, and what is known of them."""
+class Source:
+    """Where the bytes of one input are, and what is known of them: size in bytes, checksum."""
 
     predicted: PredictedInput
     attempt_id: str | None
@@ -35,7 +37,9 @@ class _Source:
     checksum: str | None
 
 
-def stage_in(job: Job, store: ObjectStore, sandbox: Path) -> staging.StageInReport:
+def stage_in(
+    job: Job, store: ObjectStore, sandbox: Path, *, link_lifetime_s: int = 0
+) -> staging.StageInReport:
     """Fetch all inputs of a job, many at once, and write the report that names the attempt.
 
     In direct mode they stay where they are: each is found, its size compared, and its checksum
@@ -45,36 +49,67 @@ def stage_in(job: Job, store: ObjectStore, sandbox: Path) -> staging.StageInRepo
     failed, and is not held for a missing file (HTCondor hold code 12, subcode 2). If the quantum
     has a valid successful delta already that is newer than `Job.replaces`, nothing is fetched.
 
+    Parameters
+    ----------
+    link_lifetime_s
+        Seconds for which the wrapper may upload by itself if the job is stopped; 0 for never.
+
     Raises
     ------
     InputNotReadyError
-        If a producing quantum has no successful attempt.
+        If a producing quantum has no successful attempt, or did not keep what is wanted.
     TransferError
         If an object is missing, differs from its checksum, or cannot be fetched.
     """
-    empty = staging.write_stage_out_list(staging.StageOutList(job.run))
-    sandbox.joinpath(names.STAGE_OUT_FILE).write_bytes(empty)
-    sandbox.joinpath(names.JOB_FILE).write_bytes(write_job(job))
-    sandbox.joinpath(names.REPO_DIR).mkdir(exist_ok=True)
+    write_empty_list(job.run, sandbox)
+    make_sandbox(job, sandbox)
     started = utc_now()
     is_trusted = trusting(store, job, job.run, job.graph_id)
     standing = standing_of(store, job.run, job.quantum_id, is_trusted=is_trusted)
-    report = staging.StageInReport(
-        job.quantum_id,
-        new_attempt_id(after=standing.newest_attempt),
-        started,
-        successful_attempt=_done_by(job, standing),
-        datastore=store.uri,
-        endpoint_url=store.endpoint_url,
-    )
+    report = begin_report(job, store, standing, started)
     if report.successful_attempt is None:
-        inputs, missing = _fetch_inputs(job, store, sandbox)
+        producers = sorted({(i.run, i.producer) for i in job.inputs if i.producer})
+        found = map_concurrently(lambda producer: delta_of(store, job, *producer), producers)
+        sources, missing = find_sources(job.inputs, dict(zip(producers, found, strict=True)))
+        inputs = map_concurrently(lambda source: _bring(job, source, store, sandbox), sources)
         report = replace(report, inputs=inputs, missing=missing)
-    sandbox.joinpath(names.STAGE_IN_FILE).write_bytes(staging.write_stage_in_report(report))
+        write_commit_links(job, report.attempt_id, store, sandbox, link_lifetime_s)
+    write_report(report, sandbox)
     return report
 
 
-def _done_by(job: Job, standing: Standing) -> str | None:
+def write_empty_list(run: str, sandbox: Path) -> None:
+    """Write a stage-out list that names nothing."""
+    empty = staging.write_stage_out_list(staging.StageOutList(run))
+    sandbox.joinpath(names.STAGE_OUT_FILE).write_bytes(empty)
+
+
+def make_sandbox(job: Job, sandbox: Path) -> None:
+    """Write the job file, and make the directory for datasets."""
+    sandbox.joinpath(names.JOB_FILE).write_bytes(write_job(job))
+    sandbox.joinpath(names.REPO_DIR).mkdir(exist_ok=True)
+
+
+def begin_report(
+    job: Job, store: ObjectStore, standing: Standing, started: str
+) -> staging.StageInReport:
+    """Name a new attempt, or the one that makes it needless."""
+    return staging.StageInReport(
+        job.quantum_id,
+        new_attempt_id(after=standing.newest_attempt),
+        started,
+        successful_attempt=done_by(job, standing),
+        datastore=store.uri,
+        endpoint_url=store.endpoint_url,
+    )
+
+
+def write_report(report: staging.StageInReport, sandbox: Path) -> None:
+    """Write what stage-in found into the sandbox of its quantum."""
+    sandbox.joinpath(names.STAGE_IN_FILE).write_bytes(staging.write_stage_in_report(report))
+
+
+def done_by(job: Job, standing: Standing) -> str | None:
     """The attempt that makes a new one needless, if there is one."""
     if standing.counting is None:
         return None
@@ -83,21 +118,34 @@ def _done_by(job: Job, standing: Standing) -> str | None:
     return done if job.replaces is None or done > job.replaces else None
 
 
-def _fetch_inputs(job: Job, store: ObjectStore, sandbox: Path) -> tuple[list[ReadInput], list[str]]:
-    producers = sorted({(i.run, i.producer) for i in job.inputs if i.producer})
-    found = map_concurrently(lambda producer: _delta_of(store, job, *producer), producers)
-    deltas = dict(zip(producers, found, strict=True))
-    located = [_find(predicted, deltas) for predicted in job.inputs]
-    sources = [source for source in located if source]
-    if job.data_mode is DataMode.DIRECT:
-        inputs = map_concurrently(lambda source: _locate(source, store), sources)
-    else:
-        inputs = map_concurrently(lambda source: _fetch(source, store, sandbox), sources)
-    present = {source.predicted.dataset_id for source in sources}
-    return inputs, [i.dataset_id for i in job.inputs if i.dataset_id not in present]
+def find_sources(
+    inputs: Iterable[PredictedInput], deltas: Mapping[tuple[str, str], Delta]
+) -> tuple[list[Source], list[str]]:
+    """Tell where inputs lie, and which of them their producers did not make.
+
+    Parameters
+    ----------
+    deltas
+        The delta that counts of each producer, by RUN and quantum id.
+    """
+    sources, missing = [], []
+    for predicted in inputs:
+        source = _find(predicted, deltas)
+        if source is None:
+            missing.append(predicted.dataset_id)
+        else:
+            sources.append(source)
+    return sources, missing
 
 
-def _delta_of(store: ObjectStore, job: Job, run: str, producer: str) -> Delta:
+def delta_of(store: ObjectStore, job: Job, run: str, producer: str) -> Delta:
+    """Return the delta that counts of a quantum that makes inputs of a job.
+
+    Raises
+    ------
+    InputNotReadyError
+        If it has no successful attempt.
+    """
     is_trusted = trusting_producer(store, job, run, producer)
     delta = standing_of(store, run, producer, is_trusted=is_trusted).counting
     if delta is None:
@@ -110,7 +158,7 @@ def _delta_of(store: ObjectStore, job: Job, run: str, producer: str) -> Delta:
     return delta
 
 
-def _find(predicted: PredictedInput, deltas: dict[tuple[str, str], Delta]) -> _Source | None:
+def _find(predicted: PredictedInput, deltas: Mapping[tuple[str, str], Delta]) -> Source | None:
     """Tell where an input lies; None if its producer succeeded without making it."""
     if predicted.producer is None:
         if predicted.key is None:
@@ -119,23 +167,42 @@ def _find(predicted: PredictedInput, deltas: dict[tuple[str, str], Delta]) -> _S
                 "or a producing quantum, found neither"
             )
         known = (predicted.size_bytes, predicted.checksum)
-        return _Source(predicted, None, predicted.key, *known)
+        return Source(predicted, None, predicted.key, *known)
     delta = deltas[predicted.run, predicted.producer]
+    if predicted.dataset_id in not_kept_by(delta):
+        raise InputNotReadyError(
+            f"{predicted.dataset_type} ({format_data_id(predicted.data_id)}): expected the dataset "
+            f"of quantum {predicted.producer}, found that attempt {delta.attempt_id} did not keep "
+            "it; run that quantum again, or both in one cluster"
+        )
     for row in delta.rows.datastore_record:
         if row.dataset_id == predicted.dataset_id:
             known = (row.size_bytes, row.checksum)
-            return _Source(predicted, delta.attempt_id, row.object_key, *known)
+            return Source(predicted, delta.attempt_id, row.object_key, *known)
     return None
 
 
-def _fetch(source: _Source, store: ObjectStore, sandbox: Path) -> ReadInput:
+def not_kept_by(delta: Delta) -> Collection[str]:
+    """Ids of the datasets that an attempt made and left in its sandbox."""
+    found: Collection[str] = getattr(delta, "not_kept", ())
+    return found
+
+
+def _bring(job: Job, source: Source, store: ObjectStore, sandbox: Path) -> ReadInput:
+    if job.data_mode is DataMode.DIRECT:
+        return locate(source, store)
+    return fetch(source, store, sandbox)
+
+
+def fetch(source: Source, store: ObjectStore, sandbox: Path) -> ReadInput:
+    """Fetch an input to its place in a sandbox and compare it with what is known of it."""
     path = sandbox / names.REPO_DIR / source.predicted.path
     size, checksum = store.download(source.key, path, checksum=source.checksum)
     _check_size(source, store, size)
     return ReadInput(source.predicted.dataset_id, source.attempt_id, source.key, size, checksum)
 
 
-def _locate(source: _Source, store: ObjectStore) -> ReadInput:
+def locate(source: Source, store: ObjectStore) -> ReadInput:
     """Compare an input with what is known of it, reading it only if no checksum is known."""
     found = store.head(source.key)
     _check_size(source, store, found.size_bytes)
@@ -150,7 +217,21 @@ def _locate(source: _Source, store: ObjectStore) -> ReadInput:
     )
 
 
-def _check_size(source: _Source, store: ObjectStore, found: int) -> None:
+def check_known(source: Source, store: ObjectStore, size_bytes: int, checksum: str) -> None:
+    """Compare an object that was read with what another reader knows of it.
+
+    Raises
+    ------
+    ChecksumMismatchError
+    """
+    _check_size(source, store, size_bytes)
+    if source.checksum not in (None, checksum):
+        raise ChecksumMismatchError(
+            f"{store.uri}/{source.key}: expected {source.checksum}, found {checksum}"
+        )
+
+
+def _check_size(source: Source, store: ObjectStore, found: int) -> None:
     if source.size_bytes not in (None, found):
         raise ChecksumMismatchError(
             f"{store.uri}/{source.key}: expected {source.size_bytes} bytes, found {found}"

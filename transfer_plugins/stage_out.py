@@ -61,20 +61,24 @@ def stage_out(
     """
     deadline = time.monotonic() + patience_s
     files = stage_out_list.files
-    map_concurrently(lambda entry: _upload(entry, store, sandbox, deadline), files)
+    map_concurrently(lambda entry: upload(entry, store, sandbox, deadline), files)
     if stage_out_list.delta:
-        _upload(stage_out_list.delta, store, sandbox, deadline)
+        upload(stage_out_list.delta, store, sandbox, deadline)
         files = [*files, stage_out_list.delta]
     return Moved(len(files), sum(entry.size_bytes for entry in files))
 
 
-def _upload(
-    entry: staging.StageOutFile, store: ObjectStore, sandbox: Path, deadline: float
-) -> None:
+def upload(entry: staging.StageOutFile, store: ObjectStore, sandbox: Path, deadline: float) -> None:
+    """Upload a file of a stage-out list, again and again until a deadline of the monotonic clock.
+
+    Raises
+    ------
+    ChangedFileError, TransferError
+    """
     path = sandbox / entry.path
     pause = _FIRST_PAUSE_S
     while True:
-        _check_unchanged(sandbox, path, entry)
+        check_unchanged(sandbox, entry)
         try:
             store.upload(path, entry.key, entry.checksum)
         except TransferError as error:
@@ -86,7 +90,9 @@ def _upload(
         pause = min(2 * pause, _LONGEST_PAUSE_S)
 
 
-def _check_unchanged(sandbox: Path, path: Path, entry: staging.StageOutFile) -> None:
+def check_unchanged(sandbox: Path, entry: staging.StageOutFile) -> None:
+    """Compare a file with what was recorded of it; raises `ChangedFileError`."""
+    path = sandbox / entry.path
     try:
         found = os.lstat(path)
     except OSError as error:
