@@ -20,6 +20,7 @@ _CODES = {
     "input_not_ready": ExitCode.STAGE_IN_FAILED,
     "other_graph": ExitCode.OTHER_GRAPH,
     "already_submitted": ExitCode.ALREADY_SUBMITTED,
+    "not_queued": ExitCode.NOT_QUEUED,
     "sandbox_unusable": ExitCode.SANDBOX_UNUSABLE,
     "not_staged_in": ExitCode.SANDBOX_UNUSABLE,
     "transfer": ExitCode.DATASTORE_UNAVAILABLE,

@@ -38,6 +38,8 @@ class ExitCode(enum.IntEnum):
     """The sandbox is not staged in, or cannot be written; another worker may do."""
     DATASTORE_UNAVAILABLE = 38
     """The datastore cannot be reached, refuses the credentials, or has no such bucket or object."""
+    NOT_QUEUED = 39
+    """No DAG of this RUN is in the queue; there is nothing to steer."""
     OUTPUTS_DIFFER = 40
     """``rerun --compare`` or ``graph diff`` found differences."""
     NO_WORK = 79

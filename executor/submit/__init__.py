@@ -18,7 +18,8 @@ module               subject
 `node_table`         the same in a file beside the DAG, for those who look at it later
 `hold_reasons`       why a job is held, and what is done about it
 `dag`                the files of a DAG: one job per quantum, ``registry-merge`` at the end
-`pool`               handing a DAG to HTCondor; the only module that imports htcondor2
+`pool`               handing a DAG to HTCondor; only modules named ``pool…`` import htcondor2
+`pool_queue`         what HTCondor's queue has of a RUN
 `dag_report`         a plan on the pool, and what is told of it
 `bucket_run`         a RUN as the datastore alone tells it
 `rerun`              which quanta are run again, and the plan that runs them

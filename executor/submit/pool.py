@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Handing a DAG to HTCondor, once. The only module that imports htcondor2."""
+"""Handing a DAG to HTCondor, once, and waiting for it."""
 
 import datetime
 import fcntl
@@ -18,24 +18,9 @@ from executor.submit.dag import (
     write_dag,
 )
 from executor.submit.nodes import Node
-from registry.errors import QuantumExecError
+from executor.submit.pool_queue import PoolError, bindings, refuse_queued
 from registry.job import ResourceRequest
 from registry.names import CONTROL
-
-_JOB_REMOVED = 3
-_JOB_COMPLETED = 4
-
-
-class PoolError(QuantumExecError):
-    """HTCondor refused something or cannot be reached; the message has its own words."""
-
-    error_type = "pool"
-
-
-class AlreadySubmittedError(QuantumExecError):
-    """A DAG of this RUN is in the queue; wait for it, or remove it with condor_rm."""
-
-    error_type = "already_submitted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +57,7 @@ def submit_dag(
         )
     root.mkdir(parents=True, exist_ok=True)
     with _locked(root / "lock"):
-        queued = queued_dag(run, datastore)
-        if queued is not None:
-            raise AlreadySubmittedError(
-                f"RUN {run!r}: expected no DAG of it in the queue, found cluster {queued}; wait "
-                "for it, or remove it with condor_rm"
-            )
+        refuse_queued(run, datastore)
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         directory = root / stamp
         directory.mkdir()
@@ -92,28 +72,8 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def queued_dag(run: str, datastore: str) -> int | None:
-    """Return the cluster of the DAG of a RUN that is in the queue, if there is one.
-
-    Raises
-    ------
-    PoolError
-        If the schedd cannot be asked.
-    """
-    constraint = (
-        f'{RUN_ATTRIBUTE} =?= "{run}" && {DATASTORE_ATTRIBUTE} =?= "{datastore}" '
-        f"&& JobUniverse == 7 && JobStatus != {_JOB_REMOVED} && JobStatus != {_JOB_COMPLETED}"
-    )
-    htcondor2 = _bindings()
-    try:
-        ads = htcondor2.Schedd().query(constraint=constraint, projection=["ClusterId"])
-    except (htcondor2.HTCondorException, OSError) as error:
-        raise PoolError(f"schedd: cannot be asked for the DAGs of RUN {run!r}: {error}") from error
-    return int(ads[0]["ClusterId"]) if ads else None
-
-
 def _submit(dag: Path, run: str, datastore: str, configuration: SubmitConfiguration) -> int:
-    htcondor2 = _bindings()
+    htcondor2 = bindings()
     before = Path.cwd()
     # Paths in a DAG are relative to the directory in which it is submitted.
     os.chdir(dag.parent)
@@ -133,7 +93,7 @@ def wait_for_dag(
     submitted: SubmittedDag, *, on_wait: Callable[[], None] = lambda: None, poll_s: int = 1
 ) -> int:
     """Wait until a DAG has ended; returns the exit code of DAGMan, 1 if it was removed."""
-    htcondor2 = _bindings()
+    htcondor2 = bindings()
     log = submitted.directory / DAGMAN_LOG
     events = None
     while True:
@@ -157,13 +117,3 @@ def _pause(poll_s: int) -> Iterator[Any]:
 
     time.sleep(poll_s)
     return iter(())
-
-
-def _bindings() -> Any:
-    try:
-        import htcondor2
-    except ImportError as error:
-        raise PoolError(
-            "expected HTCondor's Python bindings (pip install htcondor), found none"
-        ) from error
-    return htcondor2
