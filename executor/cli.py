@@ -178,7 +178,7 @@ def submit(
     plan = plan_of_graph(found, store)
     done = counting_deltas(store, found.run, plan.quanta, plan.rule_of)
     resources = {label: task.resources for label, task in found.tasks.items()}
-    end = run_on_pool(plan, done, datastore, configuration, wait=wait, resources=resources)
+    end = run_on_pool(plan, done, store, datastore, configuration, wait=wait, resources=resources)
     print(json.dumps(end.as_dict()) if as_json else "\n".join(end.lines()))
     raise typer.Exit(end.exit_code or ExitCode.SUCCESS)
 

@@ -14,6 +14,12 @@ module               subject
 `configuration`      the submit configuration, with the keys that BPS users know
 `requests`           what a job asks of a pool
 `cluster_configuration`  ``cluster.<label>``: several quanta in one job
+`clustering`         quanta into groups, each of which is one job
+`dimension_values`   … by values of dimensions
+`quantum_clusters`   clusters as workers are told of them
+`cluster_requests`   … and what their jobs ask for
+`unkept_inputs`      who is run again because what it made was not kept
+`arrangement`        the jobs of a plan: clusters, nodes, what is done
 `nodes`              the jobs of a plan as DAGMan sees them
 `node_table`         the same in a file beside the DAG, for those who look at it later
 `hold_reasons`       why a job is held, and what is done about it

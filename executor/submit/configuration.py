@@ -62,10 +62,11 @@ class SubmitConfiguration(
     """``none`` leaves ``cluster`` out of account."""
 
     def requests_of(self, task_label: str, resources: ResourceRequest | None = None) -> Requests:
-        """The requests of a task label: its own, else those of the graph, else the top level's."""
+        """The requests of a task or cluster label: its own, else the graph's, else the top's."""
         found = {name: getattr(self, name) for name in Requests.__struct_fields__}
         own = self.pipetask.get(task_label, Requests())
-        for level in (_requests_of_graph(resources or ResourceRequest()), own):
+        of_cluster = self.cluster.get(task_label, Requests())
+        for level in (_requests_of_graph(resources or ResourceRequest()), own, of_cluster):
             values = {name: getattr(level, name) for name in Requests.__struct_fields__}
             found.update({name: value for name, value in values.items() if value is not None})
         return Requests(**found)

@@ -5,11 +5,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from executor.submit.arrangement import arrange, publish_arrangement
 from executor.submit.configuration import SubmitConfiguration
-from executor.submit.nodes import nodes_of_plan
 from executor.submit.plan import Plan
 from executor.submit.pool import SubmittedDag, submit_dag, wait_for_dag
+from registry.delta import Delta
 from registry.job import ResourceRequest
+from transfer_plugins.object_store import ObjectStore
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,12 @@ class DagEnd:
 
     run: str
     submitted: SubmittedDag
+    n_jobs: int
     n_quanta: int
     n_done_before: int
     exit_code: int | None
+    again: Collection[str] = ()
+    """Quanta that are run again because what they made was not kept and others need it."""
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -28,18 +33,25 @@ class DagEnd:
             "run": self.run,
             "cluster": self.submitted.cluster,
             "directory": str(self.submitted.directory),
+            "n_jobs": self.n_jobs,
             "n_quanta": self.n_quanta,
             "n_done_before": self.n_done_before,
+            "again": sorted(self.again),
             "exit_code": self.exit_code,
         }
 
     def lines(self) -> list[str]:
         """For people."""
         found = [
-            f"RUN {self.run}: {self.n_quanta} quanta, {self.n_done_before} done before, cluster "
-            f"{self.submitted.cluster}",
+            f"RUN {self.run}: {self.n_quanta} quanta in {self.n_jobs} jobs, {self.n_done_before} "
+            f"quanta done before, cluster {self.submitted.cluster}",
             f"files of the DAG: {self.submitted.directory}",
         ]
+        if self.again:
+            found.append(
+                f"{len(self.again)} quanta are run again, because others need what they made and "
+                "it was not kept"
+            )
         if self.exit_code is not None:
             found.append(f"the DAG ended with exit code {self.exit_code}")
         return found
@@ -47,7 +59,8 @@ class DagEnd:
 
 def run_on_pool(
     plan: Plan,
-    done: Collection[str],
+    done: Mapping[str, Delta],
+    store: ObjectStore,
     datastore: str,
     configuration: SubmitConfiguration,
     *,
@@ -59,7 +72,7 @@ def run_on_pool(
     Parameters
     ----------
     done
-        Ids of the quanta that are not to be run.
+        Deltas that count of the quanta that are not to be run.
     wait
         Come back only when the DAG has ended.
     resources
@@ -67,13 +80,23 @@ def run_on_pool(
 
     Raises
     ------
-    AlreadySubmittedError, PoolError
+    AlreadySubmittedError, PoolError, ConfigurationError, ClusterCycleError
     """
-    nodes = nodes_of_plan(plan, done)
     asked = _resources_of(plan) if resources is None else resources
-    submitted = submit_dag(nodes, plan.run, datastore.rstrip("/"), configuration, asked)
+    found = arrange(plan, done, configuration, asked)
+    publish_arrangement(found, store)
+    place = datastore.rstrip("/")
+    submitted = submit_dag(found.nodes, plan.run, place, found.configuration, asked)
     code = wait_for_dag(submitted) if wait else None
-    return DagEnd(plan.run, submitted, len(nodes), sum(n.is_done for n in nodes), code)
+    return DagEnd(
+        plan.run,
+        submitted,
+        len(found.nodes),
+        len(plan.quanta),
+        len(found.done),
+        code,
+        list(found.again),
+    )
 
 
 def _resources_of(plan: Plan) -> dict[str, ResourceRequest]:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Nodes: the jobs of a plan as DAGMan sees them, each with one quantum or those of a cluster."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from executor.submit.plan import Plan
+from registry.quantum_cluster import QuantumCluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +27,40 @@ class Node:
     memory_mib: int | None = None
 
 
-def nodes_of_plan(plan: Plan, done: Collection[str] = ()) -> list[Node]:
-    """One node for each quantum of a plan; those of ``done`` are not to be run."""
-    names = {q: f"{quantum.task_label}_{q}" for q, quantum in plan.quanta.items()}
-    return [
-        Node(
-            names[quantum_id],
-            quantum.task_label,
-            f"jobs/{quantum_id}.json",
-            (quantum_id,),
-            frozenset(names[parent] for parent in plan.parents_of(quantum_id)),
-            quantum_id in done,
-        )
-        for quantum_id, quantum in plan.quanta.items()
-    ]
+def nodes_of_plan(
+    plan: Plan, done: Collection[str] = (), clusters: Sequence[QuantumCluster] = ()
+) -> list[Node]:
+    """One node for each cluster, and one for each quantum of a plan that is in none.
+
+    A node is done when all its quanta are in ``done``; of another the worker leaves out those that
+    are.
+    """
+    shapes = _shapes(plan, clusters)
+    names = {q: shape[0] for shape in shapes for q in shape[3]}
+    nodes = []
+    for name, label, job_file, quantum_ids in shapes:
+        parents = {names[p] for q in quantum_ids for p in plan.parents_of(q)} - {name}
+        is_done = all(q in done for q in quantum_ids)
+        nodes.append(Node(name, label, job_file, quantum_ids, frozenset(parents), is_done))
+    return nodes
+
+
+_Shape = tuple[str, str, str, tuple[str, ...]]
+
+
+def _shapes(plan: Plan, clusters: Sequence[QuantumCluster]) -> list[_Shape]:
+    """Name, label, job file and quanta of each node, in the order of the plan."""
+    cluster_of = {m.quantum_id: cluster for cluster in clusters for m in cluster.members}
+    found: dict[str, _Shape] = {}
+    for quantum_id, quantum in plan.quanta.items():
+        cluster = cluster_of.get(quantum_id)
+        label = cluster.label if cluster else quantum.task_label
+        if cluster is None or len(cluster.members) == 1:
+            own = f"jobs/{quantum_id}.json"
+            found[quantum_id] = (f"{label}_{quantum_id}", label, own, (quantum_id,))
+        elif cluster.cluster_id not in found:
+            name = f"{label}_{cluster.cluster_id}"
+            members = tuple(member.quantum_id for member in cluster.members)
+            file = f"clusters/{cluster.cluster_id}.json"
+            found[cluster.cluster_id] = (name, label, file, members)
+    return list(found.values())

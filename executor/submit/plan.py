@@ -2,14 +2,18 @@
 """What is to be run: quanta of one RUN in their order, each job made only when it is wanted."""
 
 import graphlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from executor.graph.quantum_graph import Graph
 from registry.graph_record import PredictedQuantum
-from registry.job import Job
+from registry.job import DataMode, Job, PredictedInput
 from transfer_plugins.deltas import IsTrusted, trusting
 from transfer_plugins.object_store import ObjectStore
+
+
+def _no_readers(quantum_ids: Collection[str]) -> Mapping[str, frozenset[str]]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,8 @@ class Plan:
     """Quanta that are to be run, by id, and the function that gives the job of one.
 
     ``rule_of`` gives the rule by which deltas of a quantum count; ``task_labels`` are in the order
-    in which people are shown them.
+    in which people are shown them. ``readers_of`` gives, for some quanta of the plan,
+    the quanta of the whole RUN that read their outputs, by dataset id.
     """
 
     run: str
@@ -25,6 +30,7 @@ class Plan:
     job_of: Callable[[str], Job]
     rule_of: Callable[[str], IsTrusted]
     task_labels: list[str]
+    readers_of: Callable[[Collection[str]], Mapping[str, frozenset[str]]] = _no_readers
 
     def parents_of(self, quantum_id: str) -> frozenset[str]:
         """Ids of the quanta of this plan that must end before this one begins."""
@@ -43,7 +49,21 @@ def plan_of_graph(graph: Graph, store: ObjectStore) -> Plan:
         lambda quantum_id: graph.job_of(graph.by_id[quantum_id]),
         lambda quantum_id: trusting(store, graph.by_id[quantum_id], graph.run, graph.graph_id),
         list(graph.tasks),
+        lambda quantum_ids: readers(
+            (q.quantum_id, q.inputs) for q in graph.quanta if graph.data_mode is DataMode.STAGED
+        ),
     )
+
+
+def readers(
+    inputs: Iterable[tuple[str, Iterable[PredictedInput]]],
+) -> dict[str, frozenset[str]]:
+    """Turn what each quantum reads into who reads each dataset."""
+    found: dict[str, set[str]] = {}
+    for quantum_id, read in inputs:
+        for dataset in read:
+            found.setdefault(dataset.dataset_id, set()).add(quantum_id)
+    return {dataset_id: frozenset(quantum_ids) for dataset_id, quantum_ids in found.items()}
 
 
 def labels_of(quanta: Mapping[str, PredictedQuantum]) -> list[str]:

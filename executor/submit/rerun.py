@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from executor.graph.quantum_graph import Graph
 from executor.graph.selection import Selection, SelectionError
 from executor.submit.bucket_run import JOB_ERRORS, BucketRun
-from executor.submit.plan import Plan, labels_of
+from executor.submit.plan import Plan, labels_of, readers
 from executor.submit.publish import OtherGraphError
 from registry import names
 from registry.errors import QuantumExecError
@@ -144,7 +144,12 @@ def plan_unsuccessful(bucket: BucketRun, quantum_ids: list[str], job_of: JobOf) 
 def plan_of_bucket(bucket: BucketRun, quantum_ids: Collection[str], job_of: JobOf) -> Plan:
     """The plan of some quanta of a RUN."""
     quanta = {quantum_id: bucket.quanta[quantum_id] for quantum_id in quantum_ids}
-    return Plan(bucket.run, quanta, job_of, bucket.rule_of, labels_of(quanta))
+
+    def readers_of(quantum_ids: Collection[str]) -> dict[str, frozenset[str]]:
+        jobs = map_concurrently(job_of, bucket.children_of(quantum_ids))
+        return readers((job.quantum_id, job.inputs) for job in jobs)
+
+    return Plan(bucket.run, quanta, job_of, bucket.rule_of, labels_of(quanta), readers_of)
 
 
 def publish_jobs(store: ObjectStore, plan: Plan) -> None:

@@ -215,9 +215,9 @@ def _run_on_pool(bucket: "BucketRun", report: "RerunReport", options: _Options) 
 
     plan, replaced = report.rerun.plan, report.rerun.replaced
     counting = counting_deltas(bucket.store, plan.run, plan.quanta, plan.rule_of)
-    done = {q for q, delta in counting.items() if delta.attempt_id > replaced.get(q, "")}
+    done = {q: d for q, d in counting.items() if d.attempt_id > replaced.get(q, "")}
     report.dag = run_on_pool(
-        plan, done, options.datastore, options.configuration, wait=options.wait
+        plan, done, bucket.store, options.datastore, options.configuration, wait=options.wait
     )
     if options.wait:
         report.deltas = counting_deltas(bucket.store, plan.run, plan.quanta, plan.rule_of)
