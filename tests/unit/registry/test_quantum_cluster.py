@@ -37,7 +37,7 @@ def test_cluster_is_read_as_it_was_written() -> None:
 
 
 def test_newer_format_waits_for_an_upgrade() -> None:
-    with pytest.raises(NewerFormatError, match="expected format 1 .*; upgrade quantum-exec on"):
+    with pytest.raises(NewerFormatError, match=r"expected format 1 .*; upgrade quantum-exec on"):
         read(replace(CLUSTER, format=QUANTUM_CLUSTER_FORMAT + 1))
 
 
@@ -52,7 +52,7 @@ def test_id_that_is_no_uuid_is_refused(found: str) -> None:
 
 
 def test_run_outside_the_datastore_is_refused() -> None:
-    with pytest.raises(InvalidNameError, match="RUN '../x'"):
+    with pytest.raises(InvalidNameError, match=r"RUN '\.\./x'"):
         read(replace(CLUSTER, run="../x"))
 
 
