@@ -13,6 +13,7 @@ A *key* is relative to the root of the datastore (``s3://bucket/prefix`` or ``fi
     <run>/quantum-exec/archive/<first attempt id>.<last attempt id>.<16 digits>.parquet
                                                            deltas, many in one file
     <run>/quantum-exec/replacements/<id>.json              ``rerun --replace`` that is under way
+    quantum-exec/workers/<sha256>.pyz                      worker archives, for all RUNs
 
 ``quantum-exec`` has a hyphen, so no dataset type can be called so, and no part of a RUN may be.
 """
@@ -35,6 +36,8 @@ TASK_LOG = "task.log.gz"
 VERSIONS_FILE = "versions.json"
 PRIVATE_REGISTRY = "registry.sqlite3"
 REPO_DIR = "repo"
+# The programs themselves, where a job brings them.
+WORKER_ARCHIVE = "worker.pyz"
 # A job with several quanta: its cluster file, and below `QUANTA_DIR` a sandbox for each quantum.
 CLUSTER_FILE = "cluster.json"
 QUANTA_DIR = "quanta"
@@ -91,6 +94,11 @@ def check_key(key: str, what: str) -> str:
 def printable(key: str) -> str:
     """Return a key that can be shown and stored: the name of a file may be no UTF-8."""
     return key.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def worker_archive_key(checksum: str) -> str:
+    """Key of a worker archive with this checksum (``sha256:…``); no RUN can take its place."""
+    return f"{CONTROL}/workers/{checksum.removeprefix('sha256:')}.pyz"
 
 
 def control_prefix(run: str) -> str:

@@ -26,6 +26,7 @@ module                 subject
 `stage_out`            files of a stage-out list into the datastore, the delta last
 `stage_out_cluster`    the same for a job with several quanta, each with a delta of its own
 `job_files`            a job or cluster file and its datastore, from its URI
+`worker_archive`       the programs of a worker, from a cache of the machine or from S3
 `classads`             reading and writing the ClassAds of the plugin protocol
 `plugin_protocol`      what HTCondor and the plugin say to each other
 `htcondor_plugin`      the plugin: ``-classad``, and ``-infile -outfile [-upload]``

@@ -157,7 +157,7 @@ def _action(request: Request, is_upload: bool) -> Callable[[Request, Settings], 
     actions = {
         (OBJECT_SCHEME, False): _download_object,
         (OBJECT_SCHEME, True): _upload_object,
-        (JOB_SCHEME, False): _stage_in_job,
+        (JOB_SCHEME, False): _stage_in_job_and_worker,
         (JOB_SCHEME, True): _stage_out_job,
     }
     if request.flaw is not None:
@@ -190,6 +190,22 @@ def _upload_object(request: Request, settings: Settings) -> tuple[int, int]:
     store = open_store(f"s3://{bucket}", endpoint_url=settings.endpoint_url)
     store.upload(request.path, key, checksum_of_file(request.path))
     return 1, request.path.stat().st_size
+
+
+def _stage_in_job_and_worker(request: Request, settings: Settings) -> tuple[int, int]:
+    n_files, n_bytes = _stage_in_job(request, settings)
+    if settings.worker_uri is None:
+        return n_files, n_bytes
+    from transfer_plugins.worker_archive import WorkerArchive, cache_directory, place_archive
+
+    archive = WorkerArchive(settings.worker_uri, settings.worker_checksum or "")
+    fetched = place_archive(
+        archive,
+        request.path.parent,
+        cache_directory(settings.worker_cache),
+        endpoint_url=settings.endpoint_url,
+    )
+    return n_files + bool(fetched), n_bytes + fetched
 
 
 def _stage_in_job(request: Request, settings: Settings) -> tuple[int, int]:

@@ -24,6 +24,9 @@ PLUGIN_VERSION = "0.1"
 ENDPOINT_ATTRIBUTE = "QuantumExecS3Endpoint"
 DEADLINE_ATTRIBUTE = "QuantumExecTransferDeadline"
 LINK_LIFETIME_ATTRIBUTE = "QuantumExecCommitLinkLifetime"
+WORKER_ATTRIBUTE = "QuantumExecWorkerArchive"
+WORKER_CHECKSUM_ATTRIBUTE = "QuantumExecWorkerChecksum"
+WORKER_CACHE_ATTRIBUTE = "QuantumExecWorkerCache"
 # Far below STARTER_FILE_XFER_STALL_TIMEOUT (3600 s), which kills a silent starter before 25.2.
 _DEFAULT_DEADLINE_S = 1800
 _LONGEST_DEADLINE_S = 30 * 86_400
@@ -46,12 +49,15 @@ class Settings:
     """What the job ad says; never a secret, since every user of a pool reads job ads.
 
     ``link_lifetime_s`` is how long the wrapper may upload by itself when the job is stopped; 0 for
-    not at all.
+    not at all. ``worker_…`` tell of a job that brings the programs (`worker_archive`).
     """
 
     endpoint_url: str | None
     deadline_s: int
     link_lifetime_s: int = _DEFAULT_LINK_LIFETIME_S
+    worker_uri: str | None = None
+    worker_checksum: str | None = None
+    worker_cache: str | None = None
 
 
 def capabilities() -> str:
@@ -100,18 +106,25 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     if path:
         with suppress(OSError):
             ad = parse_old_ad(Path(path).read_text(errors="replace"))
-    endpoint = ad.get(ENDPOINT_ATTRIBUTE.lower())
     deadline = ad.get(DEADLINE_ATTRIBUTE.lower())
     lifetime = ad.get(LINK_LIFETIME_ATTRIBUTE.lower())
     return Settings(
-        endpoint if isinstance(endpoint, str) and endpoint else None,
+        _text(ad, ENDPOINT_ATTRIBUTE),
         min(deadline, _LONGEST_DEADLINE_S)
         if isinstance(deadline, int) and deadline > 0
         else _DEFAULT_DEADLINE_S,
         min(lifetime, _LONGEST_LINK_LIFETIME_S)
         if type(lifetime) is int and lifetime >= 0
         else _DEFAULT_LINK_LIFETIME_S,
+        _text(ad, WORKER_ATTRIBUTE),
+        _text(ad, WORKER_CHECKSUM_ATTRIBUTE),
+        _text(ad, WORKER_CACHE_ATTRIBUTE),
     )
+
+
+def _text(ad: ClassAd, attribute: str) -> str | None:
+    found = ad.get(attribute.lower())
+    return found if isinstance(found, str) and found else None
 
 
 def s3_uri(url: str) -> str:
