@@ -12,7 +12,7 @@ module               subject
 `local_attempt`      one attempt on this machine: stage in, ``quantum-exec run``, stage out
 `scratch`            the directory of a local runner, in which it makes its sandboxes
 `configuration`      the submit configuration, with the keys that BPS users know
-`requests`           what a job asks of a pool
+`requests`           what a job asks of a pool, as every level of a configuration may say it
 `cluster_configuration`  ``cluster.<label>``: several quanta in one job
 `clustering`         quanta into groups, each of which is one job
 `dimension_values`   … by values of dimensions
@@ -20,6 +20,12 @@ module               subject
 `cluster_requests`   … and what their jobs ask for
 `unkept_inputs`      who is run again because what it made was not kept
 `arrangement`        the jobs of a plan: clusters, nodes, what is done
+`configuration_file`  reading one: unknown keys, variables, kinds of values
+`configuration_source`  … the YAML of its files, with includes
+`configuration_levels`  … one level brought to one form, ``profile.condor`` among it
+`configuration_checks`  … values that must fit each other
+`configuration_error`  … what is raised of it
+`bps_keys`           keys of BPS that have no effect here
 `nodes`              the jobs of a plan as DAGMan sees them
 `node_table`         the same in a file beside the DAG, for those who look at it later
 `hold_reasons`       why a job is held, and what is done about it

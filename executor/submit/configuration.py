@@ -1,37 +1,36 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The submit configuration: YAML with the keys that BPS users know.
 
-``configs/submit.yaml`` shows all of it with comments.
+``configs/submit.yaml`` shows all of it with comments. `configuration_file` reads it.
 """
 
 import math
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from executor.submit.cluster_configuration import ClusterAlgorithm, ClusterRequest
-from executor.submit.requests import Count, Positive, Requests
-from registry.errors import QuantumExecError
+from executor.submit.configuration_checks import check_configuration
+from executor.submit.configuration_error import ConfigurationError as ConfigurationError
+from executor.submit.configuration_file import read_file
+from executor.submit.requests import Count, Multiplier, Positive, Requests, merged
 from registry.job import ResourceRequest
 
 
-class ConfigurationError(QuantumExecError, ValueError):
-    """A configuration file is wrong; the message names the file, the key and what was expected."""
-
-    error_type = "configuration"
-
-
 class SubmitConfiguration(
-    msgspec.Struct, forbid_unknown_fields=True, rename="camel", frozen=True, kw_only=True
+    Requests, forbid_unknown_fields=True, rename="camel", frozen=True, kw_only=True
 ):
-    """All that ``submit`` and ``rerun --pool`` can be told."""
+    """All that ``submit`` and ``rerun --pool`` can be told; requests here are for every job."""
 
     submit_path: str = "submit"
     """Directory for the files of DAGs; each submission gets one of its own below."""
     worker_executable: str = ""
     """Absolute path of ``quantum-exec`` on execution points; as on this machine if empty."""
+    bundle: str = ""
+    """Directory that ``quantum-exec bundle`` made: jobs bring the programs with them."""
     merge_executable: str = ""
     """Absolute path of ``registry-merge`` on the access point; beside this command if empty."""
     merge_config: str = ""
@@ -43,33 +42,53 @@ class SubmitConfiguration(
     """
     max_idle: Positive = 1000
     """Idle jobs that DAGMan keeps in the queue."""
+    max_jobs: Positive | None = None
+    """Jobs of the whole DAG that are in the queue at once; not a default of the labels."""
     max_starts: Positive = 8
     """Starts of one job after which it is given up, evictions counted."""
     transfer_deadline: Positive = 1800
     """Seconds after which the plugin ends a transfer as failed."""
-    request_memory: Positive = 2048
-    """MiB."""
-    request_cpus: Positive = 1
-    request_disk: Positive = 1024
-    """MiB."""
-    number_of_retries: Count = 0
-    retry_unless_exit: int | None = None
-    pipetask: dict[str, Requests] = {}
+    project: str = ""
+    campaign: str = ""
+    operator: str = ""
+    """Shown by ``bps report``; the account that submits if empty."""
+    payload_name: str = ""
+    output: str = ""
+    """CHAINED collection of which the merge makes the RUN the first member."""
+    compute_site: str = ""
+    """The section of ``site`` that holds."""
+    init_tasks: list[str] = msgspec.field(default_factory=list)
+    """Task labels whose quanta all others wait for."""
+
+    request_memory: Positive | None = 2048
+    request_cpus: Positive | None = 1
+    request_disk: Positive | None = 1024
+    number_of_retries: Count | None = 0
+    memory_multiplier: Multiplier | None = 2
+
+    pipetask: dict[str, Requests] = msgspec.field(default_factory=dict)
     """Requests of single task labels."""
-    cluster: dict[str, ClusterRequest] = {}
+    cluster: dict[str, ClusterRequest] = msgspec.field(default_factory=dict)
     """Several quanta in one job, by label of the cluster."""
     cluster_algorithm: ClusterAlgorithm = ClusterAlgorithm.DIMENSION
     """``none`` leaves ``cluster`` out of account."""
+    site: dict[str, Requests] = msgspec.field(default_factory=dict)
+    """Requests of a site, of which ``computeSite`` names one."""
 
-    def requests_of(self, task_label: str, resources: ResourceRequest | None = None) -> Requests:
-        """The requests of a task or cluster label: its own, else the graph's, else the top's."""
-        found = {name: getattr(self, name) for name in Requests.__struct_fields__}
-        own = self.pipetask.get(task_label, Requests())
-        of_cluster = self.cluster.get(task_label, Requests())
-        for level in (_requests_of_graph(resources or ResourceRequest()), own, of_cluster):
-            values = {name: getattr(level, name) for name in Requests.__struct_fields__}
-            found.update({name: value for name, value in values.items() if value is not None})
-        return Requests(**found)
+    def requests_of(self, label: str, resources: ResourceRequest | None = None) -> Requests:
+        """The requests of a label: its own, else the graph's, the site's, the top level's."""
+        return merged(
+            [*self.general_requests(), _requests_of_graph(resources), *self._own_requests(label)]
+        )
+
+    def general_requests(self) -> Sequence[Requests]:
+        """The levels that hold for every label: top and site."""
+        top = Requests(**{name: getattr(self, name) for name in Requests.__struct_fields__})
+        everywhere = msgspec.structs.replace(top, max_jobs=None)
+        return [everywhere, self.site.get(self.compute_site, Requests())]
+
+    def _own_requests(self, label: str) -> Sequence[Requests]:
+        return [self.pipetask.get(label, Requests()), self.cluster.get(label, Requests())]
 
     def with_endpoint(self, endpoint_url: str | None) -> "SubmitConfiguration":
         """The same with another address of the S3 service, if one is given."""
@@ -86,16 +105,17 @@ class SubmitConfiguration(
         return self.merge_executable or _beside_us("registry-merge")
 
 
-def _requests_of_graph(resources: ResourceRequest) -> Requests:
-    """What a graph asks for, in what HTCondor takes: whole cores and whole MiB."""
+def _requests_of_graph(resources: ResourceRequest | None) -> Requests:
+    """What a graph asks for, in what HTCondor takes: whole cores, MiB and seconds."""
 
     def whole(value: float | None) -> int | None:
         return None if value is None else max(1, math.ceil(value))
 
+    asked = resources or ResourceRequest()
     return Requests(
-        request_cpus=whole(resources.cpus),
-        request_memory=whole(resources.memory_mib),
-        request_disk=whole(resources.scratch_mib),
+        request_cpus=whole(asked.cpus),
+        request_memory=whole(asked.memory_mib),
+        request_disk=whole(asked.scratch_mib),
     )
 
 
@@ -113,20 +133,10 @@ def read_submit_configuration(path: Path | None) -> SubmitConfiguration:
     Raises
     ------
     ConfigurationError
-        If the file cannot be read, a key is unknown, or a value is of the wrong kind.
+        If a file cannot be read, a key is unknown, or a value is of the wrong kind.
     """
     if path is None:
         return SubmitConfiguration()
-    try:
-        # A file of comments is read as null.
-        read = msgspec.yaml.decode(path.read_bytes(), type=SubmitConfiguration | None)
-        found = read or SubmitConfiguration()
-    except (OSError, msgspec.MsgspecError) as error:
-        found_instead = " ".join(str(error).split())
-        raise ConfigurationError(f"submit configuration {path}: {found_instead}") from error
-    for value in (found.worker_executable, found.merge_executable, found.merge_config):
-        if value and not value.startswith("/"):
-            raise ConfigurationError(
-                f"submit configuration {path}: expected an absolute path, found {value!r}"
-            )
+    found, source = read_file(path, SubmitConfiguration)
+    check_configuration(found, source)
     return found

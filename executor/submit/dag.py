@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from executor.submit.configuration import ConfigurationError, SubmitConfiguration
+from executor.submit.configuration import SubmitConfiguration
+from executor.submit.configuration_error import ConfigurationError
 from executor.submit.node_table import write_node_table
 from executor.submit.nodes import Node
 from executor.submit.requests import Requests
@@ -100,8 +101,8 @@ def _dag_lines(nodes: list[Node], configuration: SubmitConfiguration) -> Iterabl
         yield f'VARS {node.name} job_file="{node.job_file}" quantum_id="{node.quantum_ids[0]}"'
         requests = configuration.requests_of(node.label)
         if requests.number_of_retries:
-            unless = requests.retry_unless_exit
-            ending = "" if unless is None else f" UNLESS-EXIT {unless}"
+            unless = requests.final_exit_codes()
+            ending = f" UNLESS-EXIT {unless[0]}" if unless else ""
             yield f"RETRY {node.name} {requests.number_of_retries}{ending}"
     for node in nodes:
         if node.parents:

@@ -42,36 +42,62 @@ def test_requests_of_a_task_go_before_the_others(tmp_path: Path) -> None:
         "requestMemory: 1000\nnumberOfRetries: 3\nretryUnlessExit: 20\n"
         "pipetask: {coadd: {requestMemory: 8192, numberOfRetries: 0}}\n",
     )
-    assert found.requests_of("isr") == Requests(1000, 1, 1024, 3, 20)
-    assert found.requests_of("coadd") == Requests(8192, 1, 1024, 0, 20)
+    assert found.requests_of("isr") == Requests(1000, 1, 1024, 3, 20, memory_multiplier=2)
+    assert found.requests_of("coadd") == Requests(8192, 1, 1024, 0, 20, memory_multiplier=2)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("requestMemry: 1", "unknown field `requestMemry`"),
-        ("pipetask: {isr: {memory: 1}}", r"unknown field `memory` - at `\$.pipetask\[...\]`"),
-        ("requestMemory: 2 GB", r"Expected `int`, got `str` - at `\$.requestMemory`"),
-        ("requestMemory: 0", r">= 1 - at `\$.requestMemory`"),
-        ("pipetask: {isr: {requestCpus: 0}}", r">= 1 - at `\$.pipetask\[...\].requestCpus`"),
-        ("maxIdle: -1", r">= 1 - at `\$.maxIdle`"),
-        ("maxStarts: 0", r">= 1 - at `\$.maxStarts`"),
-        ("transferDeadline: 0", r">= 1 - at `\$.transferDeadline`"),
-        ("numberOfRetries: -1", r">= 0 - at `\$.numberOfRetries`"),
-        (
-            "workerExecutable: bin/quantum-exec",
-            "expected an absolute path, found 'bin/quantum-exec'",
-        ),
-        ("mergeConfig: ~/merge.yaml", "expected an absolute path, found '~/merge.yaml'"),
-        ("- a list", "Expected `object.*`, got `array`"),
+        ("requestMemry: 1", "requestMemry: .*did you mean requestMemory?"),
+        ("frobnicate: 1", "frobnicate: expected a key that is known, .*; one of .*requestCpus"),
+        ("pipetask: {isr: {requestMem: 1}}", r"pipetask\.isr\.requestMem: .*requestMemory\?"),
+        ("requestMemory: 2 GB", "requestMemory: expected `int`, got `str`: '2 GB'"),
+        ("requestMemory: 0", "requestMemory: .* >= 1: 0"),
+        ("requestMemory: 010", "requestMemory: expected `int`, got `str`: '010'"),
+        ("pipetask: {isr: {requestCpus: 0}}", r"pipetask\.isr\.requestCpus: .* >= 1: 0"),
+        ("maxIdle: -1", "maxIdle: .* >= 1"),
+        ("maxStarts: 0", "maxStarts: .* >= 1"),
+        ("transferDeadline: 0", "transferDeadline: .* >= 1"),
+        ("numberOfRetries: -1", "numberOfRetries: .* >= 0"),
+        ("memoryMultiplier: 0.5", "memoryMultiplier: .* >= 1"),
+        ("requestMemoryMax: 1024", "requestMemoryMax: expected at least requestMemory, 2048"),
+        ("requestWalltime: 1:30", "requestWalltime: expected seconds or H:M:S, found '1:30'"),
+        ("retryUnlessExit: [0]", "retryUnlessExit: expected codes from 1 to 255, found 0"),
+        ("retryUnlessExit: [one]", "retryUnlessExit: .*`int`"),
+        ("workerExecutable: bin/qe", "workerExecutable: expected an absolute path, found 'bin/qe'"),
+        ("mergeConfig: ~/merge.yaml", "mergeConfig: .*absolute path, found '~/merge.yaml'"),
+        ("containerImage: image.sif", "containerImage: .*absolute path, found 'image.sif'"),
+        ("accountingGroup: a b", "accountingGroup: expected the name of a group, found 'a b'"),
+        ("project: 'a b'", "project: expected a word without spaces"),
+        ("s3EndpointUrl: http://u:p@host", "s3EndpointUrl: expected an address without a secret"),
+        ("environment: {DB_PASSWORD: x}", r"environment\.DB_PASSWORD: expected no secret"),
+        ("environment: {URL: 'pg://u:p@h/d'}", r"environment\.URL: expected no secret"),
+        ("environment: {A-B: x}", "expected the name of a variable, found 'A-B'"),
+        ("environment: {A: [1]}", "expected text or a number"),
+        ("attributes: {+Owner: me}", "expected an attribute of your own, found 'Owner'"),
+        ("attributes: {'+A B': 1}", "expected the name of an attribute"),
+        ("site: {a: {profile: {condor: {executable: x}}}}", r"condor\.executable: .*by us"),
+        ("site: {a: {profile: {condor: {getenv: true}}}}", r"condor\.getenv: expected \+Name"),
+        ("computeSite: ab\nsite: {abc: {}}", "computeSite: .*did you mean abc?"),
+        ("submitPath: ${NO_SUCH_VARIABLE}", r"submitPath: .*\$\{NO_SUCH_VARIABLE\}"),
+        ("submitPath: '{nothing}'", r"found \{nothing\}, which no key defines"),
+        ("submitPath: '{a}'\na: '{b}'\nb: '{a}'", "which is defined by itself"),
+        ("submitPath: <ENV:HOME>", "which BPS alone knows"),
+        ("maxIdle: 1\nmaxIdle: 2", "expected each key once, found 'maxIdle' twice"),
+        ("1: 2", "expected a key that is text, found '1'"),
+        ("pipetask: [isr]", "pipetask: expected keys, found"),
+        ("- a list", "expected keys, found a list"),
         ("a: [", "while parsing"),
         ("a: \x01", "special characters are not allowed|unacceptable character"),
+        ("includeConfigs: none.yaml", r"none\.yaml: .*No such file"),
+        ("includeConfigs: submit.yaml", "includes itself"),
     ],
 )
 def test_error_names_the_file_and_the_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as caught:
         read(tmp_path, text)
-    assert str(caught.value).startswith(f"submit configuration {tmp_path / 'submit.yaml'}: ")
+    assert str(caught.value).startswith(f"submit configuration {tmp_path}/")
 
 
 def test_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
