@@ -18,6 +18,7 @@ from executor.exit_codes import ExitCode, code_of_signal, signal_name
 from executor.limits import limits_here
 from executor.sandbox_files import SandboxError
 from executor.stop_signal import StopSignal
+from executor.stopped_commit import StoppedCommit, commit_stopped, take_links
 from executor.task_log import whole_log
 from executor.task_supervision import NO_RESOURCES, TaskEnd, run_task
 from executor.versions import VersionsError, own_versions, reported_versions
@@ -42,6 +43,22 @@ class NotStagedInError(QuantumExecError):
     """Stage-in has not ended in this sandbox; there is nothing to run, and nothing to record."""
 
     error_type = "not_staged_in"
+
+
+@dataclass(frozen=True, slots=True)
+class QuantumEnd:
+    """How a quantum ended; ``delta`` and list are None if no attempt was made."""
+
+    code: int
+    delta: Delta | None = None
+    stage_out_list: staging.StageOutList | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the quantum is successful, now or since an earlier attempt."""
+        if self.delta is None:
+            return self.code == ExitCode.SUCCESS
+        return self.delta.status is AttemptStatus.SUCCESSFUL
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +88,40 @@ def run_quantum(sandbox: Path) -> int:
     QuantumExecError
         If the sandbox was not staged in or cannot be written; nothing can be recorded then.
     """
-    job, report = _read_staged_in(sandbox)
+    job, report = read_staged_in(sandbox)
+    links = take_links(sandbox)
+    with StopSignal() as stop:
+        end = attempt_quantum(job, report, sandbox, stop)
+        if stop.received is not None and end.stage_out_list is not None:
+            commit = StoppedCommit(report.attempt_id, sandbox, end.stage_out_list, links)
+            commit_stopped([commit], stop.received_at)
+    return end.code
+
+
+def attempt_quantum(
+    job: Job, report: staging.StageInReport, sandbox: Path, stop: StopSignal
+) -> QuantumEnd:
+    """Make the attempt that stage-in named, unless an earlier one was successful.
+
+    Raises
+    ------
+    SandboxError
+        If the sandbox cannot be written.
+    """
     label = f"quantum {job.quantum_id} ({job.task_label}, {format_data_id(job.data_id)})"
     if report.successful_attempt:
         _log.info("%s: attempt %s was successful already", label, report.successful_attempt)
-        return ExitCode.SUCCESS
+        return QuantumEnd(ExitCode.SUCCESS)
     _log.info("%s: attempt %s begins", label, report.attempt_id)
-    with StopSignal() as stop:
-        outcome = _Attempt(job, report, sandbox, stop).run()
-    _log.info("%s: attempt %s is %s", label, report.attempt_id, outcome.status)
-    if outcome.error:
-        _log.error("%s: %s", label, outcome.error)
-    return outcome.code
+    end = _Attempt(job, report, sandbox, stop).run()
+    _log.info("%s: attempt %s is %s", label, report.attempt_id, end.delta and end.delta.status)
+    if end.delta and end.delta.error:
+        _log.error("%s: %s", label, end.delta.error)
+    return end
 
 
-def _read_staged_in(sandbox: Path) -> tuple[Job, staging.StageInReport]:
+def read_staged_in(sandbox: Path) -> tuple[Job, staging.StageInReport]:
+    """Read job file and stage-in report; raises `NotStagedInError` if they are not there."""
     job_path, report_path = sandbox / names.JOB_FILE, sandbox / names.STAGE_IN_FILE
     try:
         job = read_job(job_path.read_bytes(), f"job file {job_path}")
@@ -117,7 +153,7 @@ class _Attempt:
         self.log = WrapperLog(report.started)
         self.direct: DirectDatasets | None = None
 
-    def run(self) -> _Outcome:
+    def run(self) -> QuantumEnd:
         """Run the task and commit what came of it.
 
         Raises
@@ -134,14 +170,13 @@ class _Attempt:
             outcome = replace(outcome, error=error, code=ExitCode.OVER_SCRATCH)
         sandbox_files.release_space(self.sandbox)
         try:
-            self._commit(outcome)
+            return self._commit(outcome)
         except OSError as error:
             raise SandboxError(
                 f"sandbox {self.sandbox}: attempt {self.report.attempt_id} of quantum "
                 f"{self.job.quantum_id} cannot be recorded: {error.strerror or error}"
                 + (f"; {outcome.error}" if outcome.error else "")
             ) from error
-        return outcome
 
     def _outcome(self) -> _Outcome:
         """Run the task and look at what it left; every error becomes a failed attempt."""
@@ -228,7 +263,7 @@ class _Attempt:
         to_upload = files if self.direct is None else []
         return _Outcome(AttemptStatus.SUCCESSFUL, end, no_work=no_work, files=to_upload, rows=rows)
 
-    def _commit(self, outcome: _Outcome) -> None:
+    def _commit(self, outcome: _Outcome) -> QuantumEnd:
         """Write log, delta and, last, the stage-out list."""
         job, attempt_id = self.job, self.report.attempt_id
         log_path = self.sandbox / names.TASK_LOG
@@ -238,19 +273,10 @@ class _Attempt:
             end = outcome.end.log_end.encode() if outcome.end else b""
             sandbox_files.write_own_file(log_path, whole_log(end))
         log_key = names.log_key(job.run, job.quantum_id, attempt_id)
-        delta = write_delta(self._delta(outcome, log_key))
-        sandbox_files.write_own_file(self.sandbox / names.DELTA_FILE, delta)
-        delta_key = names.delta_key(job.run, job.quantum_id, attempt_id)
-        stage_out_list = staging.StageOutList(
-            job.run,
-            [*outcome.files, _stage_out_file(self.sandbox, names.TASK_LOG, log_key)],
-            _stage_out_file(self.sandbox, names.DELTA_FILE, delta_key),
-        )
-        part = self.sandbox / f"{names.STAGE_OUT_FILE}.part"
-        sandbox_files.write_own_file(part, staging.write_stage_out_list(stage_out_list))
-        if (self.sandbox / names.STAGE_OUT_FILE).is_dir():
-            sandbox_files.clear(self.sandbox / names.STAGE_OUT_FILE)
-        part.replace(self.sandbox / names.STAGE_OUT_FILE)
+        delta = self._delta(outcome, log_key)
+        files = [*outcome.files, stage_out_file(self.sandbox, names.TASK_LOG, log_key)]
+        stage_out_list = write_commit(delta, files, self.sandbox)
+        return QuantumEnd(outcome.code, delta, stage_out_list)
 
     def _versions(self) -> dict[str, str]:
         try:
@@ -322,7 +348,33 @@ def _storable(text: str | None) -> str | None:
     return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _stage_out_file(sandbox: Path, name: str, key: str) -> staging.StageOutFile:
+def write_commit(
+    delta: Delta,
+    files: list[staging.StageOutFile],
+    sandbox: Path,
+    delta_file: str = names.DELTA_FILE,
+) -> staging.StageOutList:
+    """Write a delta and, last and by rename, the list that names it; returns the list.
+
+    Raises
+    ------
+    OSError
+        If the sandbox cannot be written.
+    """
+    sandbox_files.write_own_file(sandbox / delta_file, write_delta(delta))
+    delta_key = names.delta_key(delta.run, delta.quantum_id, delta.attempt_id)
+    entry = stage_out_file(sandbox, delta_file, delta_key)
+    stage_out_list = staging.StageOutList(delta.run, files, entry)
+    part = sandbox / f"{names.STAGE_OUT_FILE}.part"
+    sandbox_files.write_own_file(part, staging.write_stage_out_list(stage_out_list))
+    if (sandbox / names.STAGE_OUT_FILE).is_dir():
+        sandbox_files.clear(sandbox / names.STAGE_OUT_FILE)
+    part.replace(sandbox / names.STAGE_OUT_FILE)
+    return stage_out_list
+
+
+def stage_out_file(sandbox: Path, name: str, key: str) -> staging.StageOutFile:
+    """Measure one of our own files in a sandbox."""
     path = sandbox / name
     found = path.stat()
     return staging.StageOutFile(name, key, found.st_size, checksum_of_file(path), found.st_mtime_ns)

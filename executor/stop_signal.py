@@ -3,6 +3,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -28,6 +29,8 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.received_at = 0.0
+        """When the first signal came, by the monotonic clock."""
         self._group: int | None = None
         self._old: dict[int, object] = {}
 
@@ -41,6 +44,8 @@ class StopSignal:
             signal.signal(number, action)  # type: ignore[arg-type]
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received_at = time.monotonic()
         self.received = number
         outer = self._old.get(number)
         if callable(outer) and outer is not signal.default_int_handler:

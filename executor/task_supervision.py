@@ -21,6 +21,7 @@ from executor.parent_death import being_subreaper, end_with_parent
 from executor.stop_signal import StopSignal, send_to_group
 from executor.task import InvalidTaskError
 from executor.task_log import TaskLog
+from executor.vacate_time import seconds_for_task
 from registry import names
 from registry.delta import ResourceUse
 from registry.job import ResourceRequest
@@ -205,7 +206,7 @@ class _Supervision:
             if self.over is not None:
                 self._end_for_limit(pid, self.over)
         if self.stop.received is not None and self._kill_at is None:
-            self._kill_at = now + _KILL_AFTER_S
+            self._kill_at = now + seconds_for_task()
         if self._kill_at is not None and now >= self._kill_at:
             send_to_group(pid, signal.SIGKILL)
             self._kill_at = now + _KILL_AFTER_S

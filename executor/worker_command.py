@@ -11,21 +11,17 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from executor.exit_codes import ExitCode, code_of_signal
 from executor.sandbox import make_sandbox, telling_of_disk
 from executor.sandbox_files import SandboxError
 from executor.stop_signal import taking_stop_signals
+from registry import names
 from registry.errors import FormatError, InvalidNameError, QuantumExecError
-
-if TYPE_CHECKING:
-    from registry.job import Job
-    from transfer_plugins.object_store import ObjectStore
 
 _UPLOAD_PATIENCE_S = 600.0
 _UNREADABLE = (FormatError, InvalidNameError)
@@ -63,9 +59,10 @@ def main(arguments: list[str]) -> int:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="quantum-exec run",
-        description="Run one quantum on this worker. Without a URI the sandbox was staged in by "
-        "the transfer plugin, which also stages out. With several URIs their quanta run one after "
-        "the other, each in a sandbox of its own; SIGTERM ends them all.",
+        description="Run one quantum on this worker, or those of a cluster one after the other. "
+        "Without a URI the sandbox was staged in by the transfer plugin, which also stages out. "
+        "With several URIs they run one after the other, each in a sandbox of its own; SIGTERM "
+        "ends them all.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -73,7 +70,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "jobs",
         nargs="*",
         metavar="URI",
-        help="URI of a job file, <datastore>/<run>/quantum-exec/jobs/<id>.json",
+        help="URI of a job file, <datastore>/<run>/quantum-exec/jobs/<id>.json, or of a cluster "
+        "file, …/clusters/<id>.json",
     )
     parser.add_argument(
         "--sandbox",
@@ -136,11 +134,15 @@ def _run_each(
 
 
 def _run_staged_in(sandbox: Path) -> int:
-    """Run the quantum of a sandbox; an error that no delta can tell ends in one line."""
-    from executor.quantum_run import run_quantum
-
+    """Run the quanta of a sandbox; an error that no delta can tell ends in one line."""
     try:
         with telling_of_disk(sandbox):
+            if (sandbox / names.CLUSTER_FILE).exists():
+                from executor.cluster_run import run_cluster
+
+                return run_cluster(sandbox.resolve())
+            from executor.quantum_run import run_quantum
+
             return run_quantum(sandbox.resolve())
     except QuantumExecError as error:
         return tell(error, _code_without_delta(error))
@@ -154,33 +156,52 @@ def _code_without_delta(error: QuantumExecError) -> int:
 
 def _run_by_uri(uri: str, named: Path | None, endpoint_url: str | None) -> int:
     """Do the plugin's part as well: stage in, run, stage out."""
-    from transfer_plugins.job_files import open_job, split_job_uri
+    from transfer_plugins.job_files import is_cluster_uri, split_job_uri
     from transfer_plugins.object_store import InvalidDatastoreError, open_store
-    from transfer_plugins.stage_out import read_list, stage_out
 
     try:
         open_store(split_job_uri(uri)[0])
     except (FormatError, InvalidDatastoreError) as error:
         return tell(error, ExitCode.USAGE)
+    stage = _stage_in_cluster if is_cluster_uri(uri) else _stage_in
     try:
-        job, store, _ = open_job(uri, endpoint_url=endpoint_url)
-        sandbox = _stage_in(job, store, named)
+        sandbox, stage_out = stage(uri, named, endpoint_url)
     except (QuantumExecError, ModuleNotFoundError) as error:
         return tell(error, stage_in_code(error))
     code = _run_staged_in(sandbox)
     try:
-        stage_out(read_list(sandbox), store, sandbox, patience_s=_UPLOAD_PATIENCE_S)
+        stage_out()
     except QuantumExecError as error:
         return tell(error, ExitCode.STAGE_OUT_FAILED)
     return code
 
 
-def _stage_in(job: "Job", store: "ObjectStore", named: Path | None) -> Path:
-    from transfer_plugins.stage_in import stage_in
+_Staged = tuple[Path, Callable[[], object]]
+"""A sandbox, and what is to be called when its quanta have ended."""
 
+
+def _stage_in(uri: str, named: Path | None, endpoint_url: str | None) -> _Staged:
+    from transfer_plugins.job_files import open_job
+    from transfer_plugins.stage_in import stage_in
+    from transfer_plugins.stage_out import read_list, stage_out
+
+    job, store, _ = open_job(uri, endpoint_url=endpoint_url)
     with make_sandbox(job.task_label, named) as sandbox:
         stage_in(job, store, sandbox)
-    return sandbox
+    patience_s = _UPLOAD_PATIENCE_S
+    return sandbox, lambda: stage_out(read_list(sandbox), store, sandbox, patience_s=patience_s)
+
+
+def _stage_in_cluster(uri: str, named: Path | None, endpoint_url: str | None) -> _Staged:
+    from transfer_plugins.job_files import open_cluster
+    from transfer_plugins.stage_in_cluster import stage_in_cluster
+    from transfer_plugins.stage_out_cluster import stage_out_cluster
+
+    cluster, store, _ = open_cluster(uri, endpoint_url=endpoint_url)
+    with make_sandbox(cluster.label, named) as sandbox:
+        stage_in_cluster(cluster, store, sandbox)
+    patience_s = _UPLOAD_PATIENCE_S
+    return sandbox, lambda: stage_out_cluster(cluster, store, sandbox, patience_s=patience_s)
 
 
 def stage_in_code(error: Exception) -> int:
