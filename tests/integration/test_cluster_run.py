@@ -17,7 +17,6 @@ from transfer_plugins.object_store import DirectoryObjectStore, ObjectStore, ope
 from transfer_plugins.stage_in import InputNotReadyError
 from transfer_plugins.stage_out import read_list
 
-
 needs_format_3 = pytest.mark.skipif(not hasattr(Delta, "not_kept"), reason="deltas of format 2")
 
 
