@@ -14,19 +14,18 @@ import typer
 
 from executor import worker_command
 from executor.command_options import (
-    ConfigOption,
     DataOption,
     DatastoreOption,
     EndpointOption,
     ExtendOption,
     JsonOption,
     RunOption,
-    WaitOption,
 )
 from executor.exit_codes import ExitCode, code_of_signal
 from executor.graph.command import app as graph_app
 from executor.submit.rerun_command import rerun
 from executor.submit.shell_command import shell
+from executor.submit.submit_command import submit
 from registry.job import DataMode
 
 app = typer.Typer(
@@ -137,52 +136,7 @@ def run_local(
     raise typer.Exit(ExitCode.FAILED if ended.failed() or ended.blocked else ExitCode.SUCCESS)
 
 
-@app.command()
-def submit(
-    graph: Annotated[Path, typer.Argument(help="graph file, YAML or columnar")],
-    datastore: DatastoreOption,
-    config: ConfigOption = None,
-    run: RunOption = None,
-    extend: ExtendOption = False,
-    data: DataOption = DataMode.STAGED,
-    wait: WaitOption = False,
-    endpoint_url: EndpointOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Submit a graph to the HTCondor pool as a DAG, registry-merge at its end.
-
-    Quanta with a valid successful delta are marked done. While a DAG of the RUN is in the queue
-    another is refused.
-
-    Exit codes: 1 the pool refused it, or, with --wait, a node failed; 2 graph file, configuration
-    or command line; 32 the RUN belongs to another graph; 33 a DAG of it is queued; 38 datastore.
-
-    Example: quantum-exec submit graph.yaml --datastore s3://bucket/repo --config submit.yaml
-    """
-    from executor.graph.graph_file import read_graph
-    from executor.submit.configuration import read_submit_configuration
-    from executor.submit.dag import control_url_prefix
-    from executor.submit.dag_report import run_on_pool
-    from executor.submit.plan import plan_of_graph
-    from executor.submit.progress import error_console, progress_bar
-    from executor.submit.publish import publish_graph
-    from executor.submit.standings import counting_deltas
-    from transfer_plugins.object_store import open_store
-
-    configuration = read_submit_configuration(config).with_endpoint(endpoint_url)
-    found = replace(read_graph(graph, run=run), data_mode=data)
-    control_url_prefix(datastore, found.run)
-    store = open_store(datastore, endpoint_url=configuration.s3_endpoint_url or None)
-    with progress_bar(error_console(), "job files", len(found.quanta)) as bar:
-        publish_graph(found, store, extend=extend, on_job=lambda: bar.advance(bar.task_ids[0]))
-    plan = plan_of_graph(found, store)
-    done = counting_deltas(store, found.run, plan.quanta, plan.rule_of)
-    resources = {label: task.resources for label, task in found.tasks.items()}
-    end = run_on_pool(plan, done, store, datastore, configuration, wait=wait, resources=resources)
-    print(json.dumps(end.as_dict()) if as_json else "\n".join(end.lines()))
-    raise typer.Exit(end.exit_code or ExitCode.SUCCESS)
-
-
+app.command("submit")(submit)
 app.command("rerun")(rerun)
 app.command("shell")(shell)
 app.add_typer(graph_app, name="graph")

@@ -32,6 +32,11 @@ module               subject
 `dag`                the files of a DAG: one job per quantum, ``registry-merge`` at the end
 `pool`               handing a DAG to HTCondor; only modules named ``pool…`` import htcondor2
 `pool_queue`         what HTCondor's queue has of a RUN
+`checks`             what is looked at before anything is queued
+`pool_slots`         … of a pool: rights, slots, transfer plugin
+`dry_run`            every file of a submission without submitting it
+`earlier_requests`   requests as an earlier run measured them
+`submit_command`     ``quantum-exec submit``
 `dag_report`         a plan on the pool, and what is told of it
 `bucket_run`         a RUN as the datastore alone tells it
 `rerun`              which quanta are run again, and the plan that runs them

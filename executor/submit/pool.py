@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from executor.submit.checks import raise_errors, submit_path_findings
 from executor.submit.configuration import SubmitConfiguration
 from executor.submit.dag import (
     DAGMAN_LOG,
@@ -49,12 +50,7 @@ def submit_dag(
     AlreadySubmittedError, PoolError
     """
     root = Path(configuration.submit_path).resolve() / run / CONTROL
-    if root.is_relative_to("/tmp"):
-        # "default node log file … is in /tmp": DAGMan ends with 1 at once (DAGMAN_USE_STRICT).
-        raise PoolError(
-            f"submitPath: expected a directory outside /tmp, where DAGMan refuses to run; "
-            f"found {str(root)!r}"
-        )
+    raise_errors(list(submit_path_findings(configuration, len(nodes))))
     root.mkdir(parents=True, exist_ok=True)
     with _locked(root / "lock"):
         refuse_queued(run, datastore)

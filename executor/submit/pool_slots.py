@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a pool says to a submission before it is queued: rights, slots, transfer plugin."""
+
+import getpass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from executor.submit.checks import Finding
+from executor.submit.configuration import SubmitConfiguration
+from executor.submit.pool_queue import PoolError, bindings
+from executor.submit.requests import Requests
+from transfer_plugins.plugin_protocol import JOB_SCHEME
+
+_NOBODY = ("unauthenticated", "unmapped", "condor", "condor_pool", "anonymous")
+_PROJECTION = [
+    *("SlotType", "PartitionableSlot", "TotalSlotMemory", "TotalSlotCpus", "TotalSlotDisk"),
+    *("Memory", "Cpus", "Disk", "HasFileTransferPluginMethods"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What a job can have of an execution point at most: MiB, cores, MiB."""
+
+    memory_mib: int
+    cpus: int
+    disk_mib: int
+    has_plugin: bool
+
+    def fits(self, requests: Requests) -> bool:
+        """Whether a first attempt can ever run here."""
+        return (
+            (requests.request_memory or 0) <= self.memory_mib
+            and (requests.request_cpus or 0) <= self.cpus
+            and (requests.request_disk or 0) <= self.disk_mib
+        )
+
+
+def check_rights() -> None:
+    """Ask the schedd who we are to it.
+
+    Raises
+    ------
+    PoolError
+        If there is no schedd, or it lets us not submit.
+    """
+    htcondor2 = bindings()
+    try:
+        location = htcondor2.Collector().locate(htcondor2.DaemonType.Schedd)
+        if location is None:
+            raise ValueError("no schedd is known here")
+        found = htcondor2.ping(location, "WRITE")
+    except (htcondor2.HTCondorException, OSError, RuntimeError, ValueError) as error:
+        raise PoolError(
+            f"schedd: expected one that can be reached and lets {getpass.getuser()} submit "
+            f"(CONDOR_CONFIG says where the pool is), found: {error}"
+        ) from error
+    user = str(found.get("MyRemoteUserName", "unauthenticated"))
+    if user.partition("@")[0] in _NOBODY:
+        raise PoolError(
+            f"schedd: expected to be known as {getpass.getuser()}, found {user}, who may not own "
+            "jobs; the pool's administrator has to let this account submit (ALLOW_WRITE)"
+        )
+
+
+def slots_of_pool() -> list[Slot]:
+    """The slots of the pool, those that are parts of others left out.
+
+    Raises
+    ------
+    PoolError
+        If the collector cannot be asked.
+    """
+    htcondor2 = bindings()
+    try:
+        ads = htcondor2.Collector().query(
+            htcondor2.AdType.Startd, constraint='SlotType =!= "Dynamic"', projection=_PROJECTION
+        )
+    except (htcondor2.HTCondorException, OSError, RuntimeError) as error:
+        raise PoolError(f"collector: cannot be asked for the slots of the pool: {error}") from error
+    return [_slot(ad) for ad in ads]
+
+
+def _slot(ad: Mapping[str, Any]) -> Slot:
+    def most(name: str) -> int:
+        found = ad.get(f"TotalSlot{name}")
+        return int(ad.get(name, 0) if found is None else found)
+
+    methods = str(ad.get("HasFileTransferPluginMethods", "")).lower().split(",")
+    return Slot(most("Memory"), most("Cpus"), most("Disk") // 1024, JOB_SCHEME in methods)
+
+
+def check_slots(
+    slots: list[Slot],
+    requests: Mapping[str, Requests],
+    configuration: SubmitConfiguration,
+    *,
+    is_elastic: bool = False,
+) -> Iterator[Finding]:
+    """Compare what jobs ask for with what the pool has.
+
+    Parameters
+    ----------
+    is_elastic
+        Slots may come that are not there now: nothing is an error.
+    """
+    if not slots:
+        yield Finding(
+            "pool: found no slots, so requests were not checked; jobs wait until there are some",
+            is_error=False,
+        )
+        return
+    if not configuration.bundle:
+        with_plugin = [slot for slot in slots if slot.has_plugin]
+        if not with_plugin:
+            yield Finding(
+                f"pool: expected a slot with the transfer plugin ({JOB_SCHEME} in "
+                "HasFileTransferPluginMethods), found none; configure FILETRANSFER_PLUGINS on "
+                "execution points (configs/htcondor), or set bundle",
+                is_error=not is_elastic,
+            )
+        slots = with_plugin or slots
+    for label, asked in requests.items():
+        if not any(slot.fits(asked) for slot in slots):
+            yield Finding(_told(label, asked, slots), is_error=not is_elastic)
+
+
+def _told(label: str, asked: Requests, slots: list[Slot]) -> str:
+    largest = max(slots, key=lambda slot: (slot.memory_mib, slot.cpus, slot.disk_mib))
+    over = {
+        "requestMemory": (asked.request_memory or 0, max(s.memory_mib for s in slots), " MiB"),
+        "requestCpus": (asked.request_cpus or 0, max(s.cpus for s in slots), ""),
+        "requestDisk": (asked.request_disk or 0, max(s.disk_mib for s in slots), " MiB"),
+    }
+    told = [
+        f"{key} {wanted}{unit} where the largest slot has {there}{unit}"
+        for key, (wanted, there, unit) in over.items()
+        if wanted > there
+    ]
+    alone = (
+        f"requestMemory {asked.request_memory} MiB, requestCpus {asked.request_cpus} and "
+        f"requestDisk {asked.request_disk} MiB, which no slot has together (the one with most "
+        f"memory: {largest.memory_mib} MiB, {largest.cpus}, {largest.disk_mib} MiB)"
+    )
+    return (
+        f"pool: {label}: expected requests that a slot of the pool can meet, found "
+        f"{', '.join(told) or alone}; lower them, or --ignore-slots if such slots will come"
+    )
+
+
+def with_memory_limit(
+    configuration: SubmitConfiguration, slots: list[Slot], requests: Mapping[str, Requests]
+) -> SubmitConfiguration:
+    """The same, with the largest slot as the maximum of requests that would grow without one."""
+    largest = max((slot.memory_mib for slot in slots), default=0)
+    first = max((r.request_memory or 0 for r in requests.values()), default=0)
+    if configuration.request_memory_max is not None or largest < first:
+        return configuration
+    return msgspec.structs.replace(configuration, request_memory_max=largest)
