@@ -46,14 +46,14 @@ def publish_graph(
         If the RUN has the record of another graph and is not to be extended.
     """
     if not extend:
-        _refuse_others(graph, store)
+        refuse_other_graphs(graph, store)
     record_key = names.graph_record_key(graph.run, graph.graph_id)
     quanta_key = names.predicted_quanta_key(graph.run, graph.graph_id)
     store.put(quanta_key, write_predicted_quanta(graph.predicted_quanta()))
     store.put(record_key, write_graph_record(graph.record()))
     if not extend:
         try:
-            _refuse_others(graph, store)
+            refuse_other_graphs(graph, store)
         except OtherGraphError:
             store.delete(record_key)
             store.delete(quanta_key)
@@ -73,7 +73,8 @@ def graphs_of_run(store: ObjectStore, run: str) -> list[str]:
     return [path.stem for path in listed if path.suffix == ".json"]
 
 
-def _refuse_others(graph: Graph, store: ObjectStore) -> None:
+def refuse_other_graphs(graph: Graph, store: ObjectStore) -> None:
+    """Raise `OtherGraphError` if a RUN has the record of another graph."""
     others = [found for found in graphs_of_run(store, graph.run) if found != graph.graph_id]
     if others:
         raise OtherGraphError(

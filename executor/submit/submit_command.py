@@ -108,7 +108,7 @@ def _submit(asked: _Request, extend: bool, wait: bool, as_json: bool) -> int:
     from executor.submit.pool_queue import refuse_queued
     from executor.submit.pool_slots import check_rights
     from executor.submit.progress import error_console, progress_bar
-    from executor.submit.publish import publish_graph
+    from executor.submit.publish import graphs_of_run, publish_graph, refuse_other_graphs
     from executor.submit.standings import counting_deltas
     from transfer_plugins.object_store import open_store
 
@@ -116,12 +116,17 @@ def _submit(asked: _Request, extend: bool, wait: bool, as_json: bool) -> int:
     arrangement = _arrange(asked)
     findings = _local_findings(asked, arrangement)
     raise_errors(findings)
+    store = open_store(asked.datastore, endpoint_url=asked.configuration.s3_endpoint_url or None)
+    # The first answer of the datastore.
+    if extend:
+        graphs_of_run(store, graph.run)
+    else:
+        refuse_other_graphs(graph, store)
     check_rights()
     refuse_queued(graph.run, asked.datastore)
     of_pool, configuration = _findings_of_pool(asked, arrangement)
     _warn([*findings, *of_pool])
     raise_errors(of_pool)
-    store = open_store(asked.datastore, endpoint_url=configuration.s3_endpoint_url or None)
     with progress_bar(error_console(), "job files", len(graph.quanta)) as bar:
         publish_graph(graph, store, extend=extend, on_job=lambda: bar.advance(bar.task_ids[0]))
     plan = plan_of_graph(graph, store)

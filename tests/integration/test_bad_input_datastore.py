@@ -22,7 +22,7 @@ from transfer_plugins.object_store import open_store
 ID = derived_id("some quantum")
 COMMANDS = {
     "run-local": ["run-local", "graph.yaml"],
-    "submit": ["submit", "graph.yaml"],
+    "submit": ["submit", "graph.yaml", "--config", "submit.yaml"],
     "rerun": ["rerun", RUN, "--quantum", ID],
     "rerun --failed": ["rerun", RUN, "--failed"],
     "graph urls": ["graph", "urls", "graph.yaml", "--resolve"],
@@ -39,6 +39,8 @@ def graph(tmp_path: Path) -> Path:
     directory = tmp_path / "work"
     directory.mkdir()
     (directory / "graph.yaml").write_text(yaml.safe_dump(make_survey(1), sort_keys=False))
+    # Not below /tmp, which is refused before anything is asked of the datastore.
+    (directory / "submit.yaml").write_text("submitPath: /var/tmp/quantum-exec\n")
     return directory
 
 

@@ -235,6 +235,7 @@ def test_arguments_of_others(scratch: Path, words: list[str], text: str) -> None
     ("content", "text"),
     [
         (b"siteName: x\n", "siteName"),
+        (b"requestMemry: 1\n", "did you mean requestMemory?"),
         (b"requestMemory: much\n", "requestMemory"),
         (b"a: [\n", "line 2"),
         (b"\xff\0", "config"),
