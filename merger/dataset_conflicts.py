@@ -42,9 +42,18 @@ from registry.typed_json import canonical
 _PART = 5000
 
 
+class _NoRecord:
+    """The datastore record of a dataset that was not kept."""
+
+    object_key = size_bytes = checksum = storage_class = None
+
+
+_NO_RECORD = _NoRecord()
+
+
 @dataclass(frozen=True)
 class Side:
-    """A dataset with its datastore record; ``data_id`` is canonical JSON."""
+    """A dataset with its datastore record, if it was kept; ``data_id`` is canonical JSON."""
 
     dataset_id: str
     run: str
@@ -104,7 +113,8 @@ def sides_of(deltas: Iterable[Delta]) -> list[Side]:
     for delta in deltas:
         records = {record.dataset_id: record for record in delta.rows.datastore_record}
         for row in delta.rows.dataset:
-            record = records[row.dataset_id]
+            # Read deltas have been checked: without a record it is one that was not kept.
+            record = records.get(row.dataset_id, _NO_RECORD)
             sides.append(
                 Side(
                     *(row.dataset_id, delta.run, row.dataset_type, canonical(row.data_id)),

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from merger.dataset_conflicts import Side
 from merger.delta_listing import DeltaListing
 from merger.findings import LeftObject, SupersededAttempt
 from merger.listed_objects import short_attempt_in, without_attempt
@@ -165,9 +166,14 @@ class LeftObjects:
         return self._newest[made.quantum_id] == attempt_id
 
     @cached_property
+    def _kept(self) -> list[Side]:
+        """Datasets that have an object."""
+        return [side for side in self._rows.datasets.values() if side.object_key is not None]
+
+    @cached_property
     def _named(self) -> set[str]:
         """Keys that the registry names, those of datasets that lost a conflict too."""
-        named = {str(side.object_key) for side in self._rows.datasets.values()}
+        named = {str(side.object_key) for side in self._kept}
         return named | {str(s.content["object_key"]) for s in self._rows.lost_datasets()}
 
     @cached_property
@@ -178,10 +184,7 @@ class LeftObjects:
     @cached_property
     def _quanta_by_path(self) -> dict[str, str | None]:
         """What other attempts made at a path tells the quantum of an object without a delta."""
-        return {
-            without_attempt(str(side.object_key)): side.quantum_id
-            for side in self._rows.datasets.values()
-        }
+        return {without_attempt(str(side.object_key)): side.quantum_id for side in self._kept}
 
     def _reason(self, attempt_id: str | None, short: str | None) -> str:
         is_bad, has_delta = attempt_id in self._expected.bad, attempt_id in self._quanta

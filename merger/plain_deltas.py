@@ -98,6 +98,11 @@ def _is_plain(delta: Delta) -> bool:
             return False
         if not _are_distinct([row.dataset_type for row in rows.dataset]):
             return False
+    if delta.not_kept:
+        not_kept = set(delta.not_kept)
+        if len(not_kept) != len(delta.not_kept) or not not_kept.issubset(ids):
+            return False
+        ids = [dataset_id for dataset_id in ids if dataset_id not in not_kept]
     if ids != [record.dataset_id for record in rows.datastore_record]:
         return False
     if not _are_distinct([read.dataset_id for read in delta.inputs]):
@@ -131,7 +136,9 @@ def _look(goods: Sequence[GoodDelta], run: str, graph: PredictedGraph) -> Iterab
     predicted = with_place(*graph.quanta.outputs_at(places)[::-1])
     is_odd = ~np.isin(with_place(owners, ids), predicted)
     types = np.array([row.dataset_type in graph.dataset_types for row in rows], bool)
-    is_plain[owners[is_odd | ~types | _are_keys_odd(deltas, run)]] = False
+    is_plain[owners[is_odd | ~types]] = False
+    n_records = [len(delta.rows.datastore_record) for delta in deltas]
+    is_plain[np.repeat(np.arange(len(deltas)), n_records)[_are_keys_odd(deltas, run)]] = False
     plain: list[bool] = is_plain.tolist()
     return plain
 

@@ -79,7 +79,7 @@ class ExpectedRows:
         loser, winner = sorted([old, new], key=lambda decisive: decisive.rank)
         self.quanta[delta.quantum_id] = winner
         if loser.is_successful:
-            keys = [str(side.object_key) for side in loser.sides]
+            keys = [side.object_key for side in loser.sides if side.object_key is not None]
             self.superseded[loser.attempt_id] = Made(delta.quantum_id, keys)
 
     def add_waiting(self, delta: Delta) -> None:

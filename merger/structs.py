@@ -15,10 +15,11 @@ from typing import Annotated, Any, TypeVar, cast
 import msgspec
 
 from registry.delta import (
+    ADDED_LATER,
+    DELTA_FORMAT,
     MAX_LOG_ENTRIES,
     MAX_TEXT_LENGTH,
     MAX_VERSIONS,
-    SINCE_FORMAT_2,
     AddedRows,
     DatastoreRow,
     Delta,
@@ -43,27 +44,29 @@ _HAVE_BOUNDS = {cls for cls, _ in _BOUNDED} | {AddedRows}
 
 
 @functools.cache
-def struct_of(cls: type, is_older: bool = False, is_bounded: bool = False) -> type[msgspec.Struct]:
+def struct_of(
+    cls: type, delta_format: int = DELTA_FORMAT, is_bounded: bool = False
+) -> type[msgspec.Struct]:
     """Return the struct with the fields, types and defaults of a dataclass.
 
     Parameters
     ----------
-    is_older
-        The struct refuses what came with format 2 of a delta, and has the defaults instead;
-        otherwise it asks for it.
+    delta_format
+        Of a delta. The struct refuses what came with a later one, and has the defaults instead; for
+        what came with this one or before it asks.
     is_bounded
         It refuses also what `registry.delta` finds out of bounds once it is decoded.
     """
     hints = typing.get_type_hints(cls)
-    added = SINCE_FORMAT_2.get(cls, ())
+    added = ADDED_LATER.get(cls, {})
     fields: list[Any] = []
     absent: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
         default = _default(field)
-        if is_older and field.name in added:
+        if added.get(field.name, 0) > delta_format:
             absent[field.name] = default() if callable(default) else default
             continue
-        kind = _twin(hints[field.name], is_older, is_bounded)
+        kind = _twin(hints[field.name], delta_format, is_bounded)
         if is_bounded:
             kind = _BOUNDED.get((cls, field.name), kind)
             if (cls, field.name) == (Delta, "wrapper_log"):
@@ -92,27 +95,29 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
     return field.default_factory if is_made else field.default
 
 
-def _twin(kind: Any, is_older: bool, is_bounded: bool) -> Any:
+def _twin(kind: Any, delta_format: int, is_bounded: bool) -> Any:
     if dataclasses.is_dataclass(kind):
         # The others stay what they are everywhere: structs of two classes are never equal.
-        return struct_of(cast(type, kind), is_older, is_bounded and kind in _HAVE_BOUNDS)
+        return struct_of(cast(type, kind), delta_format, is_bounded and kind in _HAVE_BOUNDS)
     origin, members = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return functools.reduce(
-            lambda a, b: a | b, (_twin(m, is_older, is_bounded) for m in members)
+            lambda a, b: a | b, (_twin(m, delta_format, is_bounded) for m in members)
         )
     if origin is list:
-        return list[_twin(members[0], is_older, is_bounded)]  # type: ignore[misc]
+        return list[_twin(members[0], delta_format, is_bounded)]  # type: ignore[misc]
     if origin is dict:
-        return dict[str, _twin(members[1], is_older, is_bounded)]  # type: ignore[misc]
+        return dict[str, _twin(members[1], delta_format, is_bounded)]  # type: ignore[misc]
     return kind
 
 
 class Decoder(typing.Generic[T]):
     """Reads JSON as the struct of a dataclass; the caller sees the type of the dataclass."""
 
-    def __init__(self, cls: type[T], *, is_older: bool = False, is_bounded: bool = False) -> None:
-        struct = struct_of(cast(type, cls), is_older, is_bounded)
+    def __init__(
+        self, cls: type[T], *, delta_format: int = DELTA_FORMAT, is_bounded: bool = False
+    ) -> None:
+        struct = struct_of(cast(type, cls), delta_format, is_bounded)
         self._decoder = msgspec.json.Decoder(struct, strict=True)
 
     def decode(self, text: bytes) -> T:
@@ -134,7 +139,8 @@ class Decoder(typing.Generic[T]):
 
 def delta_decoders() -> dict[int, Decoder[Delta]]:
     """Return the decoder of each format of a delta that was ever released."""
-    return {1: Decoder(Delta, is_older=True), 2: Decoder(Delta)}
+    formats = range(1, DELTA_FORMAT + 1)
+    return {number: Decoder(Delta, delta_format=number) for number in formats}
 
 
 def bounded_delta_decoder() -> Decoder[Delta]:

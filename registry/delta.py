@@ -21,8 +21,9 @@ from registry.errors import FormatError, InvalidNameError, NewerFormatError
 from registry.job import ResourceRequest
 from registry.model import DataId, DimensionRecord
 
-DELTA_FORMAT = 2
-"""Format 2 added what was asked for, I/O, scratch space, versions and the wrapper's log."""
+DELTA_FORMAT = 3
+"""Format 2 added what was asked for, I/O, scratch space, versions and the wrapper's log; format 3
+the datasets that were not kept."""
 
 MAX_LOG_ENTRIES = 200
 """Entries of the wrapper's log in one delta."""
@@ -126,7 +127,8 @@ class Delta:
 
     Times are UTC in ISO 8601 with microseconds. ``no_work`` marks a success that had nothing to
     do. A delta that is not successful names no outputs. ``versions`` are those of what ran, by
-    name; ``requested`` is None in deltas of format 1.
+    name; ``requested`` is None in deltas of format 1. ``not_kept`` are ids of datasets that were
+    made and deliberately left in the sandbox: they have a dataset row, and no datastore record.
     """
 
     format: int
@@ -151,13 +153,15 @@ class Delta:
     requested: ResourceRequest | None = None
     versions: dict[str, str] = field(default_factory=dict)
     wrapper_log: list[LogEntry] = field(default_factory=list)
+    not_kept: list[str] = field(default_factory=list)
 
 
-SINCE_FORMAT_2: dict[type, tuple[str, ...]] = {
-    Delta: ("requested", "versions", "wrapper_log"),
-    ResourceUse: ("read_bytes", "write_bytes", "scratch_bytes"),
+ADDED_LATER: dict[type, dict[str, int]] = {
+    Delta: {"requested": 2, "versions": 2, "wrapper_log": 2, "not_kept": 3},
+    ResourceUse: {"read_bytes": 2, "write_bytes": 2, "scratch_bytes": 2},
 }
-"""Members that came with format 2: all of them are in a delta of that format, none in an older."""
+"""Members that came after format 1, and with which: a delta of that format or a newer one has all
+of them, an older one none."""
 
 
 def write_delta(delta: Delta) -> bytes:
@@ -207,10 +211,10 @@ def decode_body(body: bytes, delta_format: int, what: str) -> Delta:
 
 
 def _check_members(value: dict[str, object], cls: type, delta_format: int, place: str) -> None:
-    for name in SINCE_FORMAT_2[cls]:
-        if delta_format < 2 and name in value:
+    for name, since in ADDED_LATER[cls].items():
+        if delta_format < since and name in value:
             raise FormatError(f"{place}: unknown field {name!r} in format {delta_format}")
-        if delta_format >= 2 and name not in value:
+        if delta_format >= since and name not in value:
             raise FormatError(f"{place}: field {name!r} is missing")
 
 
@@ -280,11 +284,7 @@ def check_consistent(delta: Delta, key: str) -> None:
     rows = delta.rows
     if delta.status is not AttemptStatus.SUCCESSFUL and (rows.dataset or rows.datastore_record):
         raise DeltaError(f"delta {key!r}: is {delta.status} but names outputs")
-    dataset_ids = {row.dataset_id for row in rows.dataset}
-    if dataset_ids != {record.dataset_id for record in rows.datastore_record}:
-        raise DeltaError(f"delta {key!r}: datasets and datastore records do not match")
-    if not len(dataset_ids) == len(rows.dataset) == len(rows.datastore_record):
-        raise DeltaError(f"delta {key!r}: names a dataset twice")
+    _check_datasets(delta, key)
     below, not_below = f"{delta.run}/", names.control_prefix(delta.run)
     for record in rows.datastore_record:
         _check_record(record, below, not_below, key)
@@ -292,6 +292,23 @@ def check_consistent(delta: Delta, key: str) -> None:
     _check_texts(delta, key)
     for time in (delta.started, delta.finished):
         _check_time(time, key)
+
+
+def _check_datasets(delta: Delta, key: str) -> None:
+    """Every dataset has one datastore record, or is said to be not kept."""
+    rows, not_kept = delta.rows, set(delta.not_kept)
+    dataset_ids = {row.dataset_id for row in rows.dataset}
+    if not_kept - dataset_ids:
+        raise DeltaError(
+            f"delta {key!r}: expected only datasets of its own as not kept, "
+            f"found {sorted(not_kept - dataset_ids)}"
+        )
+    kept = dataset_ids - not_kept
+    if kept != {record.dataset_id for record in rows.datastore_record}:
+        raise DeltaError(f"delta {key!r}: datasets and datastore records do not match")
+    n_named = (len(rows.dataset), len(rows.datastore_record), len(delta.not_kept))
+    if n_named != (len(dataset_ids), len(kept), len(not_kept)):
+        raise DeltaError(f"delta {key!r}: names a dataset twice")
 
 
 def _check_each_once(delta: Delta, key: str) -> None:

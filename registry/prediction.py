@@ -122,7 +122,8 @@ def check_datasets(
     Raises
     ------
     UnpredictedOutputError
-        If a dataset has another type or data ID, or a key that is not that of its path.
+        If a dataset has another type or data ID, or a key that is not that of its path. One that
+        was not kept has no key.
     """
     rows = {row.dataset_id: row for row in delta.rows.dataset}
     keys = {record.dataset_id: record.object_key for record in delta.rows.datastore_record}
@@ -133,6 +134,8 @@ def check_datasets(
         expected = DatasetRow(wanted.dataset_id, wanted.dataset_type, wanted.data_id)
         if (row.dataset_type, row.data_id) != (expected.dataset_type, expected.data_id):
             raise UnpredictedOutputError(f"delta {key!r}: expected {expected}, found {row}")
+        if wanted.dataset_id in delta.not_kept:
+            continue
         found = keys[wanted.dataset_id]
         # The key of an output is its path with the attempt in it (`names.dataset_key`).
         stem, attempt, extension = found.rpartition(f".{short_attempt(delta.attempt_id)}")

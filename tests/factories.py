@@ -12,8 +12,8 @@ from typing import Any
 from registry import names, typed_json
 from registry.attempt import AttemptStatus
 from registry.delta import (
+    ADDED_LATER,
     DELTA_FORMAT,
-    SINCE_FORMAT_2,
     AddedRows,
     DatasetRow,
     DatastoreRow,
@@ -200,13 +200,23 @@ def put_delta(store: ObjectStore, delta: Delta, content: bytes | None = None) ->
     return key
 
 
-def in_format_1(delta: Delta) -> bytes:
-    """Return the bytes of a delta as releases before format 2 wrote it."""
-    body = json.loads(delta_body(write_delta(delta))) | {"format": 1}
+def in_format(delta_format: int, delta: Delta) -> bytes:
+    """Return the bytes of a delta as releases with an older format wrote it."""
+    body = json.loads(delta_body(write_delta(delta))) | {"format": delta_format}
     for cls, place in ((Delta, body), (ResourceUse, body["resources"])):
-        for name in SINCE_FORMAT_2[cls]:
-            del place[name]
+        for name, since in ADDED_LATER[cls].items():
+            if since > delta_format:
+                del place[name]
     return framed(typed_json.encode(body)[1:].encode())
+
+
+def without_record(delta: Delta, *dataset_ids: str) -> Delta:
+    """Return a delta that has not kept some of its datasets: all, if none is named."""
+    rows = delta.rows
+    not_kept = list(dataset_ids) or [row.dataset_id for row in rows.dataset]
+    records = [row for row in rows.datastore_record if row.dataset_id not in not_kept]
+    rows = dataclasses.replace(rows, datastore_record=records)
+    return dataclasses.replace(delta, rows=rows, not_kept=not_kept)
 
 
 def framed(body: bytes) -> bytes:
@@ -221,13 +231,13 @@ def put_objects(store: ObjectStore, delta: Delta) -> None:
 
 
 def publish_deltas(store: ObjectStore, n_deltas: int) -> Graph:
-    """Publish a graph of so many quanta, each with a delta; every third is of an older format."""
+    """Publish a graph of so many quanta, each with a delta; thirds of them in formats 1 and 2."""
     graph = make_graph(n_deltas)
     publish(store, graph)
     for number in range(n_deltas):
         delta = make_delta(graph, number, number + 1)
         put_objects(store, delta)
-        put_delta(store, delta, in_format_1(delta) if number % 3 == 1 else None)
+        put_delta(store, delta, in_format(number % 3, delta) if number % 3 else None)
     return graph
 
 

@@ -4,7 +4,7 @@
 A job in direct mode fetches none: its inputs are found and compared where they are.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from transfer_plugins.object_store import ChecksumMismatchError, ObjectStore
 
 
 class InputNotReadyError(QuantumExecError):
-    """The quantum that makes an input has no successful attempt; run that one first."""
+    """The quantum that makes an input has no successful attempt, or did not keep it: run it."""
 
     error_type = "input_not_ready"
 
@@ -169,12 +169,8 @@ def _find(predicted: PredictedInput, deltas: Mapping[tuple[str, str], Delta]) ->
         known = (predicted.size_bytes, predicted.checksum)
         return Source(predicted, None, predicted.key, *known)
     delta = deltas[predicted.run, predicted.producer]
-    if predicted.dataset_id in not_kept_by(delta):
-        raise InputNotReadyError(
-            f"{predicted.dataset_type} ({format_data_id(predicted.data_id)}): expected the dataset "
-            f"of quantum {predicted.producer}, found that attempt {delta.attempt_id} did not keep "
-            "it; run that quantum again, or both in one cluster"
-        )
+    if predicted.dataset_id in delta.not_kept:
+        raise InputNotReadyError(_not_kept(predicted, delta))
     for row in delta.rows.datastore_record:
         if row.dataset_id == predicted.dataset_id:
             known = (row.size_bytes, row.checksum)
@@ -182,10 +178,15 @@ def _find(predicted: PredictedInput, deltas: Mapping[tuple[str, str], Delta]) ->
     return None
 
 
-def not_kept_by(delta: Delta) -> Collection[str]:
-    """Ids of the datasets that an attempt made and left in its sandbox."""
-    found: Collection[str] = getattr(delta, "not_kept", ())
-    return found
+def _not_kept(predicted: PredictedInput, delta: Delta) -> str:
+    producer, data_id = delta.quantum_id, format_data_id(predicted.data_id)
+    return (
+        f"{predicted.dataset_type} ({data_id}): expected dataset {predicted.dataset_id} in the "
+        f"datastore, found that attempt {delta.attempt_id} of quantum {producer} "
+        f"({delta.task_label}) made it in a cluster of quanta and did not keep it; run that "
+        "quantum again, alone, and it is kept: "
+        f"quantum-exec rerun {predicted.run} --quantum {producer} --replace"
+    )
 
 
 def _bring(job: Job, source: Source, store: ObjectStore, sandbox: Path) -> ReadInput:

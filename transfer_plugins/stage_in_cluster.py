@@ -28,7 +28,6 @@ from transfer_plugins.stage_in import (
     find_sources,
     locate,
     make_sandbox,
-    not_kept_by,
     write_empty_list,
     write_report,
 )
@@ -146,7 +145,7 @@ def _quanta_to_run(jobs: Sequence[Job], standings: Sequence[Standing]) -> set[st
         for predicted in job.inputs:
             standing = found.get(predicted.producer or "")
             if standing and standing.counting and predicted.run == job.run:
-                if predicted.dataset_id in not_kept_by(standing.counting):
+                if predicted.dataset_id in standing.counting.not_kept:
                     run.add(standing.counting.quantum_id)
     return run
 

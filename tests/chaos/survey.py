@@ -149,7 +149,7 @@ class Planner:
         self.survey.ledger.add(delta.attempt_id)
         content = write_delta(delta)
         if self.rng.random() < 0.05:
-            content = factories.in_format_1(delta)
+            content = factories.in_format(self.rng.choice((1, 2)), delta)
         self._put(delta, content, is_late)
         return delta
 

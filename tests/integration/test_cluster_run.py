@@ -9,15 +9,12 @@ import pytest
 from executor.exit_codes import ExitCode
 from registry import names
 from registry.attempt import AttemptStatus
-from registry.delta import Delta
 from registry.errors import FormatError
 from tests.cluster_jobs import CHAIN, RUN, ClusterRun, Spec, dataset_id, quantum_id
 from tests.wrapper_process import COMMAND
 from transfer_plugins.object_store import DirectoryObjectStore, ObjectStore, open_store
 from transfer_plugins.stage_in import InputNotReadyError
 from transfer_plugins.stage_out import read_list
-
-needs_format_3 = pytest.mark.skipif(not hasattr(Delta, "not_kept"), reason="deltas of format 2")
 
 
 @pytest.fixture
@@ -31,7 +28,6 @@ def make_run(store: ObjectStore, directory: Path, *specs: Spec) -> ClusterRun:
     return ClusterRun(store, directory, specs or CHAIN).publish()
 
 
-@needs_format_3
 def test_chain_is_run_and_what_nobody_needs_is_not_kept(store: ObjectStore, tmp_path: Path) -> None:
     chain = make_run(store, tmp_path / "sandbox")
     code, stderr = chain.whole()
@@ -39,12 +35,10 @@ def test_chain_is_run_and_what_nobody_needs_is_not_kept(store: ObjectStore, tmp_
     assert chain.done() == ["first", "second", "third"]
     assert chain.content("c") == b"raw\nfirst\nraw\nsecond\nthird\n"
     assert chain.datasets() == {"c"}
-    first, second, third = chain.deltas()
-    assert [getattr(d, "not_kept", []) for d in (first, second, third)] == [
-        [dataset_id("a")],
-        [dataset_id("b")],
-        [],
-    ]
+    made = {delta.task_label: delta for delta in chain.deltas()}
+    first, second, third = (made[spec.label] for spec in CHAIN)
+    not_kept = [delta.not_kept for delta in (first, second, third)]
+    assert not_kept == [[dataset_id("a")], [dataset_id("b")], []]
     assert [r.dataset_id for r in first.rows.dataset] == [dataset_id("a")]
     assert first.rows.datastore_record == []
     read = {i.dataset_id: i for i in second.inputs}
@@ -88,7 +82,6 @@ def test_failed_quantum_stops_only_those_that_read_from_it(
     }
 
 
-@needs_format_3
 def test_unfinished_cluster_keeps_what_the_next_attempt_needs(
     store: ObjectStore, tmp_path: Path
 ) -> None:
@@ -107,7 +100,6 @@ def test_unfinished_cluster_keeps_what_the_next_attempt_needs(
     assert len(again.deltas()) == 4
 
 
-@needs_format_3
 def test_producer_that_did_not_keep_is_run_again(store: ObjectStore, tmp_path: Path) -> None:
     chain = make_run(store, tmp_path / "sandbox")
     assert chain.whole()[0] == 0
@@ -122,7 +114,6 @@ def test_producer_that_did_not_keep_is_run_again(store: ObjectStore, tmp_path: P
     assert len(again.deltas()) == 5
 
 
-@needs_format_3
 def test_reader_outside_of_a_cluster_is_told(store: ObjectStore, tmp_path: Path) -> None:
     chain = make_run(store, tmp_path / "sandbox")
     assert chain.whole()[0] == 0
@@ -133,7 +124,7 @@ def test_reader_outside_of_a_cluster_is_told(store: ObjectStore, tmp_path: Path)
         text=True,
     )
     assert done.returncode == ExitCode.STAGE_IN_FAILED
-    assert "did not keep it; run that quantum again, or both in one cluster" in done.stderr
+    assert "did not keep it; run that quantum again, alone" in done.stderr
 
 
 def publish_other(chain: ClusterRun, directory: Path) -> Path:

@@ -125,7 +125,7 @@ def test_deltas_that_cannot_be_decoded_are_archived_too(
         factories.put_delta(local_store, factories.make_delta(GRAPH, 0, 1), b"\xff\0junk"): b"",
         factories.put_delta(local_store, factories.make_delta(GRAPH, 1, 2), b""): b"",
         factories.put_delta(local_store, huge): b"",
-        factories.put_delta(local_store, old, factories.in_format_1(old)): b"",
+        factories.put_delta(local_store, old, factories.in_format(1, old)): b"",
     }
     contents = {key: local_store.get(key) for key in contents}
     assert archive_run(local_store, RUN).n_undecoded == 3

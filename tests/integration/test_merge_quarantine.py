@@ -61,7 +61,7 @@ BYTES: dict[str, tuple[Reason, Callable[[Delta], bytes]]] = {
     ),
     "new member in format 1": (
         Reason.BAD_FIELDS,
-        lambda d: framed(body_of(d).replace(b'"format":2', b'"format":1')),
+        lambda d: framed(body_of(d).replace(b'"format":3', b'"format":1')),
     ),
     "two formats": (
         Reason.BAD_FIELDS,
@@ -358,7 +358,7 @@ def test_newer_format_is_taken_after_an_upgrade(
     site: MergeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = site.delta(0, 1)
-    factories.put_delta(site.store, older, factories.in_format_1(older))
+    factories.put_delta(site.store, older, factories.in_format(1, older))
     site.put(site.delta(1, 2))
     with monkeypatch.context() as before_the_upgrade:
         before_the_upgrade.setattr("registry.delta.DELTA_FORMAT", 1)

@@ -168,7 +168,7 @@ def put_as_before(site: MergeSite) -> None:
         *(site.delta(1, 3, status=AttemptStatus.FAILED), site.delta(2, 6)),
     ):
         factories.put_objects(site.store, delta)
-        factories.put_delta(site.store, delta, factories.in_format_1(delta))
+        factories.put_delta(site.store, delta, factories.in_format(1, delta))
 
 
 def test_registry_with_rows_is_migrated_and_goes_on(site: MergeSite, first_schema: str) -> None:

@@ -88,6 +88,6 @@ def test_what_is_merged_counts_unless_an_output_is_another(
 
 def test_delta_itself_counts_and_is_merged(sides: Sides) -> None:
     predictions, is_trusted = sides
-    for content in (write_delta(DELTA), factories.in_format_1(DELTA)):
+    for content in (write_delta(DELTA), factories.in_format(1, DELTA)):
         assert counts(content, is_trusted)
         assert is_merged(content, predictions)

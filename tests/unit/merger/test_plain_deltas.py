@@ -25,6 +25,7 @@ from transfer_plugins.object_store import DirectoryObjectStore
 GRAPH = factories.make_graph(4)
 RECORD = DimensionRecord("exposure", {"exposure": 0}, {"airmass": 1.25})
 DELTAS = [factories.make_delta(GRAPH, n, n, dimension_record=[RECORD]) for n in range(4)]
+DELTAS[3] = factories.without_record(DELTAS[3], DELTAS[3].rows.dataset[0].dataset_id)
 CONTENTS = [(names.delta_key(d.run, d.quantum_id, d.attempt_id), write_delta(d)) for d in DELTAS]
 BODY = json.loads(delta_body(CONTENTS[1][1]))
 OTHER = json.loads(delta_body(CONTENTS[2][1]))
@@ -75,6 +76,8 @@ TEXTS = ("rows", "datastore_record", 0, "object_key")
 @example(("rows", "metric"), BODY["rows"]["metric"] * 2)
 @example(("rows", "dimension_record"), BODY["rows"]["dimension_record"] * 2)
 @example(("inputs",), BODY["inputs"] * 2)
+@example(("not_kept",), [BODY["rows"]["dataset"][0]["dataset_id"]])
+@example(("not_kept",), [OTHER["rows"]["dataset"][0]["dataset_id"]])
 @example(("graph_id",), OTHER["quantum_id"])
 @example(TEXTS, ODD_KEYS[2])
 @example(TEXTS, ODD_KEYS[4])
@@ -102,9 +105,9 @@ def test_same_for_any_damage(
 
 def test_same_for_other_keys_and_formats(predictions: Predictions) -> None:
     (first, content), (second, other), *_ = CONTENTS
-    newer = content.replace(b'"format":2', b'"format":3').partition(b",")[2]
+    newer = content.replace(b'"format":3', b'"format":4').partition(b",")[2]
     contents = [
-        *((first, other), (second, factories.in_format_1(DELTAS[1]))),
+        *((first, other), (second, factories.in_format(1, DELTAS[1]))),
         *((first, framed(newer)), ("elsewhere", content), (second, b"")),
     ]
     expected = one_by_one(contents, predictions)

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from merger.structs import Decoder, delta_decoders
 from registry import typed_json
-from registry.delta import LogEntry, decode_body, delta_body, write_delta
+from registry.delta import (
+    ADDED_LATER,
+    DELTA_FORMAT,
+    Delta,
+    LogEntry,
+    ResourceUse,
+    decode_body,
+    delta_body,
+    write_delta,
+)
 from registry.errors import FormatError
 from registry.graph_record import PredictedQuantum
 from registry.model import DimensionRecord
@@ -25,11 +34,11 @@ DELTA = factories.make_delta(
     wrapper_log=[LogEntry(0.25, "staged_in", {"n_inputs": 1, "bytes": 2.5, "of": ["x", None]})],
 )
 BODY = delta_body(write_delta(DELTA))
-OLDER_BODY = delta_body(factories.in_format_1(DELTA))
+OLDER_BODY = delta_body(factories.in_format(1, DELTA))
 decoders = delta_decoders()
 
 
-def with_msgspec(text: bytes, delta_format: int = 2) -> object:
+def with_msgspec(text: bytes, delta_format: int = DELTA_FORMAT) -> object:
     """What the merger reads, as plain objects; None if it refuses."""
     try:
         delta = decoders[delta_format].decode(text)
@@ -38,16 +47,18 @@ def with_msgspec(text: bytes, delta_format: int = 2) -> object:
     if delta.format != delta_format:
         return None
     found = msgspec.to_builtins(delta)
-    if delta_format == 1:
-        found |= {name: getattr(delta, name) for name in ("requested", "versions", "wrapper_log")}
-        use = delta.resources
-        found["resources"] |= {
-            name: getattr(use, name) for name in ("read_bytes", "write_bytes", "scratch_bytes")
-        }
+    found |= {name: getattr(delta, name) for name in added_after(delta_format, Delta)}
+    found["resources"] |= {
+        name: getattr(delta.resources, name) for name in added_after(delta_format, ResourceUse)
+    }
     return found
 
 
-def with_typed_json(text: bytes, delta_format: int = 2) -> object:
+def added_after(delta_format: int, cls: type) -> list[str]:
+    return [name for name, since in ADDED_LATER[cls].items() if since > delta_format]
+
+
+def with_typed_json(text: bytes, delta_format: int = DELTA_FORMAT) -> object:
     """The same of what the worker reads."""
     try:
         return plain(decode_body(text, delta_format, "delta"))
@@ -79,10 +90,22 @@ def test_delta_of_format_1_has_nothing_of_what_came_later() -> None:
     assert found == plain(older)
 
 
+def test_delta_of_format_2_has_kept_everything() -> None:
+    text = delta_body(factories.in_format(2, DELTA))
+    found = with_msgspec(text, 2)
+    assert found == with_typed_json(text, 2) == plain(dataclasses.replace(DELTA, format=2))
+
+
+def test_newest_member_is_refused_in_format_2() -> None:
+    text = BODY.replace(b'"format":3', b'"format":2')
+    assert (with_msgspec(text, 2), with_typed_json(text, 2)) == (None, None)
+
+
 ADDED = {
     "requested": b'"requested":null',
     "versions": b'"versions":{}',
     "wrapper_log": b'"wrapper_log":[]',
+    "not_kept": b'"not_kept":[]',
 }
 
 
@@ -99,17 +122,17 @@ def test_new_measure_is_refused_in_format_1(name: str) -> None:
     assert (with_msgspec(text, 1), with_typed_json(text, 1)) == (None, None)
 
 
-@pytest.mark.parametrize("other", [1, 2])
+@pytest.mark.parametrize("other", [1, 3])
 def test_format_is_the_one_that_the_frame_tells(other: int) -> None:
     """A member may stand twice in JSON, and the last one counts."""
-    told = 3 - other
-    body = {1: OLDER_BODY, 2: BODY}[told]
+    told = 4 - other
+    body = {1: OLDER_BODY, 3: BODY}[told]
     text = body[:-1] + b',"format":%d}' % other
     assert (with_msgspec(text, told), with_typed_json(text, told)) == (None, None)
 
 
 @pytest.mark.parametrize("place", [(name,) for name in ADDED] + [("resources", "read_bytes")])
-def test_format_2_has_every_member(place: tuple[str, ...]) -> None:
+def test_format_3_has_every_member(place: tuple[str, ...]) -> None:
     body = json.loads(BODY)
     inner = body if len(place) == 1 else body[place[0]]
     del inner[place[-1]]
@@ -165,6 +188,8 @@ REFUSED = [
     BODY.replace(b'"python":"3.13.1"', b'"python":null'),
     BODY.replace(b'"elapsed_s":0.25', b'"elapsed_s":null'),
     BODY.replace(b'"n_inputs":1', b'"n_inputs":NaN'),
+    BODY.replace(b'"not_kept":[]', b'"not_kept":null'),
+    BODY.replace(b'"not_kept":[]', b'"not_kept":[1]'),
     BODY.replace(b'"detector":1', b'"detector":[1]'),
     BODY.replace(b'"exit_code":0', b'"exit_code":' + b"1" * 5000),
     BODY.replace(b'"airmass":1.25', b'"airmass":' + b"[" * 100_000 + b"]" * 100_000),

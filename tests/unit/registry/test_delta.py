@@ -87,7 +87,7 @@ def test_attempts_that_did_not_succeed_are_kept(status: AttemptStatus) -> None:
 def test_frame_can_be_verified_by_hand() -> None:
     content = write_delta(make_delta())
     assert content.count(b"\n") == 0
-    assert content[FRAME:].startswith(b'"format":2,')
+    assert content[FRAME:].startswith(b'"format":3,')
     assert hashlib.sha256(content[FRAME:]).hexdigest().encode() == content[:84][-64:]
     assert verify_checksum(content, KEY) == json.loads(content)["checksum"]
 
@@ -129,7 +129,7 @@ def test_messages_tell_key_and_what_was_found() -> None:
         read_delta(content[:-1], KEY)
 
 
-@pytest.mark.parametrize("format_", [3, 10, 999_999])
+@pytest.mark.parametrize("format_", [4, 10, 999_999])
 def test_newer_format_is_told_from_damage(format_: int) -> None:
     body = b'"format":%d,"whatever":[]}' % format_
     with pytest.raises(NewerFormatError, match=rf"found {format_}; upgrade registry-merge"):
@@ -147,7 +147,7 @@ def test_delta_begins_with_its_format(body: bytes) -> None:
 
 
 def test_format_that_never_was_is_refused() -> None:
-    with pytest.raises(DeltaError, match="expected format 2 or older, found 0"):
+    with pytest.raises(DeltaError, match="expected format 3 or older, found 0"):
         read_delta(with_members(format=0), KEY)
 
 
@@ -230,10 +230,42 @@ def test_negative_size_is_refused() -> None:
 
 
 def test_older_delta_is_read_and_says_nothing_of_what_came_later() -> None:
-    delta = read_delta(factories.in_format_1(make_delta()), KEY)
+    delta = read_delta(factories.in_format(1, make_delta()), KEY)
     assert delta.format == 1
     assert (delta.requested, delta.versions, delta.wrapper_log) == (None, {}, [])
+    assert delta.not_kept == []
     assert delta.resources.read_bytes is delta.resources.scratch_bytes is None
+
+
+def test_dataset_without_record_is_said_to_be_not_kept() -> None:
+    delta = factories.without_record(make_delta())
+    assert read_delta(*written(delta)) == delta
+    with pytest.raises(DeltaError, match="datasets and datastore records do not match"):
+        read_delta(*written(replace(delta, not_kept=[])))
+
+
+@pytest.mark.parametrize(
+    ("not_kept", "message"),
+    [
+        ([CALEXP_ID], "do not match"),
+        ([CALEXP_ID, CALEXP_ID], "do not match"),
+        ([OTHER_QUANTUM_ID], "only datasets of its own as not kept"),
+    ],
+)
+def test_kept_dataset_is_not_said_to_be_not_kept(not_kept: list[str], message: str) -> None:
+    with pytest.raises(DeltaError, match=message):
+        read_delta(*written(make_delta(not_kept=not_kept)))
+
+
+def test_dataset_is_said_to_be_not_kept_once() -> None:
+    delta = factories.without_record(make_delta())
+    with pytest.raises(DeltaError, match="names a dataset twice"):
+        read_delta(*written(replace(delta, not_kept=delta.not_kept * 2)))
+
+
+def test_failed_delta_has_nothing_that_it_did_not_keep() -> None:
+    with pytest.raises(DeltaError, match="only datasets of its own as not kept"):
+        read_delta(*written(replace(make_failed_delta(), not_kept=[CALEXP_ID])))
 
 
 TOO_MUCH: dict[str, dict[str, object]] = {

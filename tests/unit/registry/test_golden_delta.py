@@ -105,6 +105,18 @@ DELTA_2 = replace(
     ],
 )
 
+NOT_KEPT_ID = "1f7b4032-a5d9-5c8f-9e23-706b5c4d3e21"
+
+DELTA_3 = replace(
+    DELTA_2,
+    format=3,
+    rows=replace(
+        DELTA_2.rows,
+        dataset=[*DELTA_2.rows.dataset, DatasetRow(NOT_KEPT_ID, "postisr", DATA_ID)],
+    ),
+    not_kept=[NOT_KEPT_ID],
+)
+
 
 def test_format_1_is_read_as_ever() -> None:
     assert read_delta((GOLDEN / "delta-format-1.json").read_bytes(), KEY) == DELTA_1
@@ -114,5 +126,9 @@ def test_format_2_is_read_as_ever() -> None:
     assert read_delta((GOLDEN / "delta-format-2.json").read_bytes(), KEY) == DELTA_2
 
 
-def test_format_2_is_written_as_ever() -> None:
-    assert write_delta(DELTA_2) == (GOLDEN / "delta-format-2.json").read_bytes()
+def test_format_3_is_read_as_ever() -> None:
+    assert read_delta((GOLDEN / "delta-format-3.json").read_bytes(), KEY) == DELTA_3
+
+
+def test_format_3_is_written_as_ever() -> None:
+    assert write_delta(DELTA_3) == (GOLDEN / "delta-format-3.json").read_bytes()

@@ -13,6 +13,7 @@ from registry.prediction import (
     check_expected,
     check_predicted,
 )
+from tests import factories
 from tests.samples import (
     ATTEMPTS,
     CALEXP_ID,
@@ -89,6 +90,14 @@ def test_key_is_the_path_with_the_attempt() -> None:
         with pytest.raises(UnpredictedOutputError, match=f"found key '{key}'"):
             check_expected(with_key(delta, key), key_of(delta), JOB)
     check_expected(delta, key_of(delta), JOB)
+
+
+def test_output_that_was_not_kept_has_no_key() -> None:
+    delta = factories.without_record(make_delta())
+    check_expected(delta, key_of(delta), JOB)
+    other = with_dataset(delta, data_id={"exposure": 9, "detector": 1})
+    with pytest.raises(UnpredictedOutputError, match="'exposure': 9"):
+        check_expected(other, key_of(other), JOB)
 
 
 def test_other_datasets_are_not_looked_at() -> None:

@@ -228,6 +228,18 @@ def test_input_that_its_producer_did_not_make_is_missing(
     assert [read.dataset_id for read in report.inputs] == [RAW_ID]
 
 
+def test_input_that_its_producer_did_not_keep_is_told(store: ObjectStore, sandbox: Path) -> None:
+    """It is not missing: a quantum that finds an input missing may end as no work."""
+    put_success(store, ATTEMPTS[0])
+    newer = factories.without_record(make_delta(attempt_id=ATTEMPTS[1]))
+    factories.put_delta(store, newer)
+    with pytest.raises(InputNotReadyError, match="did not keep it") as caught:
+        stage_in(consumer(made_input()), store, sandbox)
+    assert f"quantum-exec rerun {RUN} --quantum {QUANTUM_ID} --replace" in str(caught.value)
+    assert CALEXP_ID in str(caught.value)
+    assert not sandbox.joinpath(names.STAGE_IN_FILE).exists()
+
+
 def test_input_without_key_and_producer_is_told(store: ObjectStore, sandbox: Path) -> None:
     with pytest.raises(InputNotReadyError, match=r"raw \(exposure=0.*expected a key or a prod"):
         stage_in(make_job(inputs=[make_input(key=None)]), store, sandbox)
