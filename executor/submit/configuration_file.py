@@ -80,7 +80,7 @@ class _Reader:
         return found
 
     def _payload_fields(self, tree: Mapping[str, Any]) -> dict[str, object]:
-        known = {key: value for key, value in tree.items() if key in _PAYLOAD_KEYS}
+        known = {k: self._put_in((_PAYLOAD, k), v) for k, v in tree.items() if k in _PAYLOAD_KEYS}
         for key in tree:
             if key not in known:
                 self._check_unused((_PAYLOAD, key), bps_keys.UNUSED_IN_PAYLOAD, _PAYLOAD_KEYS)

@@ -31,10 +31,13 @@ _REQUEST_LINE = re.compile(r"request_(?!cpus\Z|memory\Z|disk\Z)[a-z][a-z0-9_]*\Z
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # Set by us or by HTCondor: identity, transfer, environment, policy.
 _OURS = re.compile(
-    r"(QuantumExec|bps_|DAG|Transfer|Periodic|OnExit|X509|OAuth|Request|Encrypt|DontEncrypt|Stage"
-    r"|Should|WhenTo|Job(?!_?Nodeset)|Owner|User|Cmd|Arg|Env|Iwd|In\Z|Out\Z|Err\Z|Requirements\Z"
-    r"|Rank\Z|Cluster|Proc|Hold|Num|Acct|Accounting|NTDomain|Output|Spool|Send|Leave|Want|Allowed"
-    r"|Starter|Container|Docker|Singularity|Concurrency|My\Z|Target\Z|MaxJob|Auth|ShouldTransfer)",
+    r"((QuantumExec|bps_|DAG|Transfer|Periodic|OnExit|X509|OAuth|Request|Encrypt|DontEncrypt"
+    r"|StageIn|StageOut|ShouldTransfer|WhenToTransfer|Hold|Num(Job|Shadow|Holds|Restarts|Starts)"
+    r"|Acct|Accounting|Concurrency|Container|Docker|Singularity|Allowed|Want|Spool|LeaveJob|Auth"
+    r"|Job(Universe|Status|Prio|Lease|Batch|Submission|Max|CurrentStart|RunCount|Notification)"
+    r"|Output(Destination|Remaps)|JobAdInformation|Remote|Orig|Last|Entered).*"
+    r"|Owner|OsUser|User|Cmd|Args|Arguments|Env|Environment|Iwd|In|Out|Err|UserLog|Requirements"
+    r"|Rank|ClusterId|ProcId|NTDomain|MyType|TargetType|NiceUser|My|Target)\Z",
     re.IGNORECASE,
 )
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")

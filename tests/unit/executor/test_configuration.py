@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The submit configuration."""
 
+import re
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from executor.submit.configuration import (
@@ -12,6 +14,7 @@ from executor.submit.configuration import (
     read_submit_configuration,
 )
 from executor.submit.requests import Requests
+from registry.job import ResourceRequest
 
 ROOT = Path(__file__).parents[3]
 
@@ -31,7 +34,7 @@ def test_everything_has_a_default(tmp_path: Path, text: str) -> None:
 def test_example_shows_the_defaults(tmp_path: Path) -> None:
     example = read_submit_configuration(ROOT / "configs" / "submit.yaml")
     default = SubmitConfiguration()
-    shown = {"retry_unless_exit", "pipetask"}
+    shown = {"site", "pipetask"}
     for name in SubmitConfiguration.__struct_fields__:
         assert getattr(example, name) == getattr(default, name) or name in shown
 
@@ -128,3 +131,104 @@ def test_endpoint_of_the_command_line_goes_first() -> None:
     configured = SubmitConfiguration(s3_endpoint_url="http://a")
     assert configured.with_endpoint(None) is configured
     assert configured.with_endpoint("http://b").s3_endpoint_url == "http://b"
+
+
+def test_file_of_a_bps_user_is_taken(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("LOGNAME", "me")
+    found = read_submit_configuration(ROOT / "configs" / "submit-bps.yaml")
+    assert (found.output, found.payload_name, found.project) == ("u/me/pcheck", "pcheck", "dev")
+    assert found.submit_path == "/home/me/submit/pcheck"
+    isr = found.requests_of("isr")
+    assert (isr.request_memory, isr.request_walltime, isr.request_memory_max) == (
+        4096,
+        3600,
+        491520,
+    )
+    assert isr.attributes == {"Walltime": 7200}
+    assert isr.submit_lines == {"requirements": '(GLIDEIN_NAME == "test")'}
+    assert isr.environment == {"OMP_NUM_THREADS": "1"}
+    assert isr.final_exit_codes() == [1, 2]
+    [warning] = caplog.messages
+    for key in ("finalJob", "payload.dataQuery", "pipelineYaml", "pipetask.pipetaskInit"):
+        assert key in warning
+
+
+def test_levels_go_before_each_other(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        "computeSite: here\nrequestCpus: 1\nrequestDisk: 1\nrequestMemory: 1\nmaxJobs: 9\n"
+        "environment: {A: top, B: top}\n"
+        "site: {here: {requestCpus: 2, requestDisk: 2, requestMemory: 2, environment: {B: site}},\n"
+        "       there: {requestCpus: 7}}\n"
+        "pipetask: {isr: {requestMemory: 4, environment: {C: isr}, maxJobs: 3}}\n",
+    )
+    isr = found.requests_of("isr", ResourceRequest(memory_mib=3, scratch_mib=3))
+    assert (isr.request_cpus, isr.request_disk, isr.request_memory) == (2, 3, 4)
+    assert isr.environment == {"A": "top", "B": "site", "C": "isr"}
+    assert (isr.max_jobs, found.requests_of("coadd").max_jobs, found.max_jobs) == (3, None, 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("requestWalltime: 1:30:00", "request_walltime", 5400),
+        ("requestWalltime: 01:00:05", "request_walltime", 3605),
+        ("requestWalltime: '90'", "request_walltime", 90),
+        ("retryUnlessExit: 3", "retry_unless_exit", 3),
+        ("memoryLimit: 4096", "request_memory_max", 4096),
+        ("memoryLimit: 4096\nrequestMemoryMax: 3000", "request_memory_max", 3000),
+        ("nodeset: big", "attributes", {"JobNodeset": "big"}),
+        ("nodeset: big", "submit_lines", {"requirements": '(Target.Nodeset == "big")'}),
+        ("attributes: {+A: x, B: true}", "attributes", {"A": "x", "B": True}),
+        ("environment: {A: 1}", "environment", {"A": "1"}),
+        ("environment: {TOKEN_FILE: /a}", "environment", {"TOKEN_FILE": "/a"}),
+        ("project: '{mine}'\nmine: dev", "project", "dev"),
+        ("payload: {payloadName: night}", "payload_name", "night"),
+        ("submitPath: '${E_TEST}/{mine}'\nmine: a", "submit_path", "/e/a"),
+        ("initTasks: [a]", "init_tasks", ["a"]),
+        ("submitPath:", "submit_path", "submit"),
+    ],
+)
+def test_value_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str, value: object
+) -> None:
+    monkeypatch.setenv("E_TEST", "/e")
+    assert getattr(read(tmp_path, text), name) == value
+
+
+def test_file_goes_before_what_it_includes(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(
+        "maxIdle: 1\nmaxStarts: 1\npipetask: {isr: {requestCpus: 2, requestMemory: 2}}\n"
+    )
+    (tmp_path / "other.yaml").write_text("maxStarts: 2\ntransferDeadline: 2\n")
+    found = read(
+        tmp_path,
+        "includeConfigs: [site.yaml, other.yaml]\nmaxIdle: 3\npipetask: {isr: {requestCpus: 3}}\n",
+    )
+    assert (found.max_idle, found.max_starts, found.transfer_deadline) == (3, 2, 2)
+    assert found.pipetask["isr"] == Requests(request_cpus=3, request_memory=2)
+    (tmp_path / "site.yaml").write_text("maxIdel: 1\n")
+    with pytest.raises(ConfigurationError, match=r"site\.yaml: maxIdel: .*maxIdle\?"):
+        read(tmp_path, "includeConfigs: [site.yaml]\n")
+
+
+def rows_of_keys() -> dict[str, str]:
+    """Key and default of each row of the table in the docs."""
+    text = (ROOT / "docs" / "pool.md").read_text("utf-8").split("## Configuration")[1]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", text.split("\n## ")[0], re.MULTILINE)
+    return dict(rows)
+
+
+def test_every_key_is_in_the_table_of_the_docs() -> None:
+    fields = {f.encode_name: f for f in msgspec.structs.fields(SubmitConfiguration)}
+    del fields["submitLines"]
+    rows = rows_of_keys()
+    default = SubmitConfiguration()
+    assert set(fields) - set(rows) == set()
+    for key in set(rows) & set(fields):
+        value = getattr(default, fields[key].name)
+        shown = "" if value in (None, "", [], {}) else f"{value:g}" if value == 2 else str(value)
+        assert rows[key].strip("` ") == shown, key

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What ``submit`` says of a pool before anything is queued, and the files of a dry run."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fix_pool import PersonalPool
+from tests.pool.submission import Site
+from tests.pool.three_tasks import write_three_tasks
+from transfer_plugins.object_store import open_store
+
+pytestmark = pytest.mark.pool
+
+RUN = "u/operator/checked"
+
+
+@pytest.fixture
+def site(
+    pool: PersonalPool,
+    submit_directory: Path,
+    database: str,
+    datastore: str,
+    s3_settings: dict[str, str],
+) -> Site:
+    """An access point, ready to submit."""
+    found = Site(pool, submit_directory, database, datastore, s3_settings)
+    found.prepare()
+    return found
+
+
+@pytest.fixture(scope="module")
+def poor_pool(condor: None) -> Iterator[PersonalPool]:
+    """A pool without our plugin, whose schedd lets nobody submit."""
+    lines = ["SCHEDD.ALLOW_WRITE = nobody@nowhere.test"]
+    with tempfile.TemporaryDirectory(prefix="qe-") as name:
+        with PersonalPool(Path(name), config=lines) as running:
+            yield running
+
+
+def words(site: Site) -> tuple[str | Path, ...]:
+    """``quantum-exec submit`` of a small graph."""
+    graph = write_three_tasks(site.directory / "graph.yaml", open_store(site.datastore), RUN)
+    where = ("--datastore", site.datastore, "--config", site.directory / "submit.yaml")
+    return ("quantum-exec", "submit", graph, *where)
+
+
+def check_untouched(site: Site) -> None:
+    """Nothing of the RUN is in the bucket, nothing in the queue, no file of a DAG."""
+    assert not list(open_store(site.datastore).list_keys(f"{RUN}/"))
+    assert not site.pool.queue(f'QuantumExecRun == "{RUN}"')
+    assert not list((site.directory / "submit").rglob("*.dag"))
+
+
+def test_impossible_request_is_said_at_submit(site: Site) -> None:
+    site.prepare(pipetask={"coadd": {"requestMemory": 900_000_000}, "isr": {"requestCpus": 999}})
+    refused = site.command(*words(site), codes=(2,)).stderr
+    assert "pool: coadd: expected requests that a slot of the pool can meet" in refused
+    assert "found requestMemory 900000000 MiB where the largest slot has" in refused
+    assert "--ignore-slots" in refused
+    assert refused.count("\n") == 1
+    check_untouched(site)
+
+
+def test_pool_without_plugin_or_rights_is_said_at_submit(
+    site: Site, poor_pool: PersonalPool
+) -> None:
+    poor = Site(poor_pool, site.directory, site.database, site.datastore, site.s3_settings)
+    refused = poor.command(*words(poor), codes=(1,)).stderr
+    assert "schedd: expected one that can be reached and lets" in refused
+    told = json.loads(poor.command(*words(poor), "--dry-run", "--json", codes=(2,)).stdout)
+    [error] = told["errors"]
+    assert "expected a slot with the transfer plugin (qs3job in" in error
+    elastic = ("--dry-run", "--json", "--ignore-slots")
+    told = json.loads(poor.command(*words(poor), *elastic).stdout)
+    assert told["errors"] == []
+    assert len(told["warnings"]) == 1
+    check_untouched(poor)
+
+
+def test_files_of_a_dry_run_are_what_htcondor_takes(site: Site) -> None:
+    """``condor_submit -dry-run`` reads every submit file and uses every line."""
+    attributes = {"attributes": {"+Night": 20261122}, "accountingGroup": "survey"}
+    condor = {"rank": "Memory", "+JobNodeset": "night", "request_gpus": 0}
+    site.prepare(
+        computeSite="here",
+        site={"here": {"profile": {"condor": condor}}},
+        requestWalltime="1:00:00",
+        environment={"OMP_NUM_THREADS": 1},
+        **attributes,
+    )
+    output = site.directory / "dry"
+    told = json.loads(site.command(*words(site), "--dry-run", "--output", output, "--json").stdout)
+    assert (told["errors"], told["warnings"]) == ([], [])
+    check_untouched(site)
+    for path in output.glob("*.sub"):
+        done = site.pool.tool("condor_submit", "-dry-run", "-", path.name, cwd=output)
+        assert "unused" not in done.stdout + done.stderr
+    ads = "".join(
+        site.pool.tool("condor_submit", "-dry-run", "-", path.name, cwd=output).stdout
+        for path in output.glob("quantum.*.sub")
+    )
+    for line in ("Night=20261122", 'JobNodeset="night"', "Rank=Memory", "AcctGroup="):
+        assert line in ads, ads
+
+
+def test_schedd_that_is_away_is_said_at_submit(site: Site) -> None:
+    """A configuration of HTCondor that leads nowhere."""
+    nowhere = Path(site.pool.directory) / "condor_config"
+    copied = site.directory / "nowhere"
+    copied.mkdir()
+    shutil.copy(nowhere, copied / "condor_config")
+    with (copied / "condor_config").open("a") as file:
+        file.write("COLLECTOR_HOST = 127.0.0.1:1\nSCHEDD_ADDRESS_FILE = /nowhere\n")
+    away = Site(PersonalPool(copied), site.directory, *rest(site))
+    refused = away.command(*words(away), codes=(1,)).stderr
+    assert "schedd: expected one that can be reached" in refused
+    check_untouched(site)
+
+
+def rest(site: Site) -> tuple[str, str, dict[str, str]]:
+    """What sites share beside pool and directory."""
+    return site.database, site.datastore, dict(site.s3_settings)
