@@ -9,6 +9,13 @@ from pathlib import Path
 
 from registry import names, staging
 from registry.delta import Delta, read_delta
+from registry.graph_record import (
+    GRAPH_RECORD_FORMAT,
+    GraphRecord,
+    PredictedQuantum,
+    write_graph_record,
+    write_predicted_quanta,
+)
 from registry.job import JOB_FORMAT, Job, PredictedInput, PredictedOutput, TaskCall, write_job
 from registry.model import DatasetType, derived_id
 from registry.quantum_cluster import ClusterMember, QuantumCluster, write_quantum_cluster
@@ -68,13 +75,27 @@ class ClusterRun:
     environment: dict[str, str] = field(default_factory=dict)
 
     def publish(self) -> "ClusterRun":
-        """Write raw dataset, job files and cluster file."""
+        """Write raw dataset, graph record, job files and cluster file."""
         self.store.put("raw.txt", b"raw\n")
+        self._publish_graph()
         for spec in self.specs:
             job = self.job(spec)
             self.store.put(names.job_key(RUN, job.quantum_id), write_job(job))
         self.store.put(names.cluster_key(RUN, self.cluster.cluster_id), self.cluster_text)
         return self
+
+    def _publish_graph(self) -> None:
+        jobs = [self.job(spec) for spec in self.specs]
+        quanta = [
+            PredictedQuantum(
+                j.quantum_id, j.task_label, EXPOSURE, outputs=[o.dataset_id for o in j.outputs]
+            )
+            for j in jobs
+        ]
+        types = jobs[0].dataset_types
+        record = GraphRecord(GRAPH_RECORD_FORMAT, GRAPH_ID, "cluster", RUN, types, [], len(quanta))
+        self.store.put(names.predicted_quanta_key(RUN, GRAPH_ID), write_predicted_quanta(quanta))
+        self.store.put(names.graph_record_key(RUN, GRAPH_ID), write_graph_record(record))
 
     @property
     def cluster(self) -> QuantumCluster:
