@@ -10,7 +10,6 @@ stage-out lists that keep everything.
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from executor.exit_codes import ExitCode, code_of_signal
 from executor.quantum_run import (
@@ -196,8 +195,6 @@ class _Run:
 
     def _leave_out(self) -> None:
         """Leave datasets in the sandbox that nobody needs any more, and say so in their deltas."""
-        if not hasattr(Delta, "not_kept"):
-            return
         for member in self.members.values():
             end = member.end
             if end is None or end.delta is None or not end.is_done:
@@ -243,8 +240,7 @@ def _without(
     gone = {row.dataset_id: row.object_key for row in rows}
     records = [r for r in delta.rows.datastore_record if r.dataset_id not in gone]
     added = replace(delta.rows, datastore_record=records)
-    changes: dict[str, Any] = {"not_kept": sorted(gone)}
-    last = replace(delta, rows=added, **changes)
+    last = replace(delta, rows=added, not_kept=sorted(gone))
     files = [entry for entry in kept.files if entry.key not in gone.values()]
     code = member.end.code if member.end else ExitCode.SUCCESS
     return QuantumEnd(code, last, write_commit(last, files, member.sandbox, _LAST_DELTA))

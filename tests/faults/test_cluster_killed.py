@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from registry import names
-from registry.delta import Delta
 from tests.cluster_jobs import RUN, ClusterRun, Spec, quantum_id
 from tests.halted_processes import Halt, mark, marked_processes, wait_halted
 from tests.processes import wait_until
@@ -66,7 +65,7 @@ def kill(run: ClusterRun, process: "subprocess.Popen[str]") -> None:
     wait_until(lambda: not marked_processes(run.directory), "nothing of it runs")
 
 
-@pytest.mark.parametrize("step", STEPS if hasattr(Delta, "not_kept") else list(STEPS)[:-2])
+@pytest.mark.parametrize("step", STEPS)
 def test_killed_wrapper_leaves_what_is_finished(
     store: ObjectStore, tmp_path: Path, step: str
 ) -> None:
