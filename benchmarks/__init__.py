@@ -21,6 +21,8 @@ module             subject
 `merge_growth`     merge time against the size of the registry: table and plot
 `registry_fill`    a registry of millions of datasets, made in a minute or two
 `postgres_server`  the embedded PostgreSQL
+`submit`           a DAG of 27,040 quanta written, against LSST's ``bps prepare``
+`submit_bps`       ``bps prepare`` of a graph of the same shape
 `s3_server`        an S3 server that is not the bottleneck
 `report`           the command of a benchmark: its options, its table, its line of JSON
 =================  ============================================================================
