@@ -20,6 +20,7 @@ from executor.submit.orphans import adopting_orphans
 from executor.submit.plan import Plan
 from executor.submit.scratch import scratch_directory
 from executor.submit.standings import counting_deltas
+from executor.submit.unkept_inputs import with_producers_again
 from executor.worker_command import stage_in_code
 from registry.attempt import AttemptStatus
 from registry.delta import Delta
@@ -87,7 +88,9 @@ def run_locally(
     """
     old = replaced or {}
     counting = counting_deltas(store, plan.run, plan.quanta, plan.rule_of)
-    run = LocalRun({q: d for q, d in counting.items() if d.attempt_id > old.get(q, "")})
+    earlier = {q: d for q, d in counting.items() if d.attempt_id > old.get(q, "")}
+    plan, again = with_producers_again(plan, earlier)
+    run = LocalRun({q: delta for q, delta in earlier.items() if q not in again})
     children = Children()
 
     def attempt(quantum_id: str) -> AttemptEnd:

@@ -7,13 +7,12 @@ half-way goes on where it was, and does not begin anew with what it has replaced
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from executor.submit.bucket_run import BucketRun
-from executor.submit.rerun import JobOf, Rerun, plan_of_bucket
+from executor.submit.rerun import JobOf, Rerun, plan_of_bucket, producers_in_bucket, replacing
 from registry import names, typed_json
 from registry.graph_record import PredictedQuantum
-from registry.job import Job
 from registry.model import derived_id
 from transfer_plugins.deltas import Standing
 from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
@@ -32,27 +31,24 @@ class ReplacementRecord:
 
 def plan_replacement(bucket: BucketRun, quantum_ids: list[str], job_of: JobOf) -> Rerun:
     """Plan new attempts of quanta, whether they were successful or not."""
+    again = producers_in_bucket(bucket, quantum_ids, job_of)
     standings = bucket.standings(quantum_ids)
     begun = _read(bucket, quantum_ids)
     if begun is None or _is_done(begun, standings):
-        begun = {q: s.counting.attempt_id for q, s in standings.items() if s.counting}
-    replaced = begun
-
-    def replacing(quantum_id: str) -> Job:
-        return replace(job_of(quantum_id), replaces=replaced.get(quantum_id))
-
-    return Rerun(plan_of_bucket(bucket, quantum_ids, replacing), replaced=replaced)
+        begun = again | {q: s.counting.attempt_id for q, s in standings.items() if s.counting}
+    plan = plan_of_bucket(bucket, [*again, *quantum_ids], replacing(job_of, again | begun))
+    return Rerun(plan, replaced=again | begun, again=frozenset(again))
 
 
 def begin_replacement(store: ObjectStore, rerun: Rerun) -> None:
     """Put on record what is replaced; before any job file."""
     record = ReplacementRecord(REPLACEMENT_FORMAT, rerun.plan.run, rerun.replaced)
-    store.put(_key(rerun.plan.run, rerun.plan.quanta), typed_json.encode(record).encode())
+    store.put(_key_of(rerun), typed_json.encode(record).encode())
 
 
 def end_replacement(store: ObjectStore, rerun: Rerun) -> None:
     """Forget a replacement that is done."""
-    store.delete(_key(rerun.plan.run, rerun.plan.quanta))
+    store.delete(_key_of(rerun))
 
 
 def consumers(bucket: BucketRun, replaced: Mapping[str, str]) -> list[PredictedQuantum]:
@@ -66,6 +62,11 @@ def consumers(bucket: BucketRun, replaced: Mapping[str, str]) -> list[PredictedQ
         if (counting := standings[quantum_id].counting)
         and any(read.attempt_id in old for read in counting.inputs)
     ]
+
+
+def _key_of(rerun: Rerun) -> str:
+    # Of what was selected: a replacement that goes on may find fewer producers to run again.
+    return _key(rerun.plan.run, [q for q in rerun.plan.quanta if q not in rerun.again])
 
 
 def _key(run: str, quantum_ids: Mapping[str, object] | list[str]) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Quanta again, from what is in the datastore: which are meant, and the plan that runs them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +10,9 @@ from executor.graph.selection import Selection, SelectionError
 from executor.submit.bucket_run import JOB_ERRORS, BucketRun
 from executor.submit.plan import Plan, labels_of, readers
 from executor.submit.publish import OtherGraphError
+from executor.submit.unkept_inputs import producers_again
 from registry import names
+from registry.delta import Delta
 from registry.errors import QuantumExecError
 from registry.job import Job, write_job
 from registry.model import format_data_id
@@ -49,6 +51,7 @@ class Rerun:
     plan: Plan
     n_left_out: int = 0
     replaced: dict[str, str] = field(default_factory=dict)
+    again: frozenset[str] = frozenset()
     originals: dict[str, str] = field(default_factory=dict)
 
 
@@ -138,7 +141,36 @@ def plan_unsuccessful(bucket: BucketRun, quantum_ids: list[str], job_of: JobOf) 
             f"{counting.finished} was successful; --into runs it again beside it, --replace in "
             "its place"
         )
-    return Rerun(plan_of_bucket(bucket, left, job_of), len(quantum_ids) - len(left))
+    again = producers_in_bucket(bucket, left, job_of)
+    plan = plan_of_bucket(bucket, [*again, *left], replacing(job_of, again))
+    return Rerun(plan, len(quantum_ids) - len(left), again, frozenset(again))
+
+
+def producers_in_bucket(
+    bucket: BucketRun, quantum_ids: Collection[str], job_of: JobOf
+) -> dict[str, str]:
+    """Return who must be run again for some quanta, because what it made for them was not kept.
+
+    The attempts that counted, by quantum id.
+    """
+
+    def counting_of(asked: list[str]) -> dict[str, Delta]:
+        return {q: s.counting for q, s in bucket.standings(asked).items() if s.counting}
+
+    def parents_of(quantum_id: str) -> list[str]:
+        return [p for p in bucket.quanta[quantum_id].parents if p in bucket.quanta]
+
+    return producers_again(quantum_ids, parents_of, job_of, counting_of)
+
+
+def replacing(job_of: JobOf, replaced: Mapping[str, str]) -> JobOf:
+    """Return the function that gives jobs of which some attempts are to count no longer."""
+
+    def replacing_job(quantum_id: str) -> Job:
+        job = job_of(quantum_id)
+        return replace(job, replaces=replaced[quantum_id]) if quantum_id in replaced else job
+
+    return replacing_job
 
 
 def plan_of_bucket(bucket: BucketRun, quantum_ids: Collection[str], job_of: JobOf) -> Plan:
@@ -152,10 +184,12 @@ def plan_of_bucket(bucket: BucketRun, quantum_ids: Collection[str], job_of: JobO
     return Plan(bucket.run, quanta, job_of, bucket.rule_of, labels_of(quanta), readers_of)
 
 
-def publish_jobs(store: ObjectStore, plan: Plan) -> None:
-    """Write the job files of a plan again, for workers and for the next rerun."""
+def publish_jobs(
+    store: ObjectStore, plan: Plan, quantum_ids: Collection[str] | None = None
+) -> None:
+    """Write the job files of a plan, or of some of it, for workers and for the next rerun."""
 
     def put(quantum_id: str) -> None:
         store.put(names.job_key(plan.run, quantum_id), write_job(plan.job_of(quantum_id)))
 
-    map_concurrently(put, plan.quanta)
+    map_concurrently(put, plan.quanta if quantum_ids is None else quantum_ids)

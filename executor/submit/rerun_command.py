@@ -187,6 +187,8 @@ def _publish(bucket: "BucketRun", planned: "Rerun", job_of: "JobOf", options: _O
         begin_replacement(bucket.store, planned)
     if options.replaces or options.graph is not None:
         publish_jobs(bucket.store, planned.plan)
+    elif planned.again:
+        publish_jobs(bucket.store, planned.plan, planned.again)
     return planned
 
 

@@ -85,6 +85,7 @@ class RerunReport:
             "into": self.rerun.plan.run if self.rerun.originals else None,
             "dry_run": self.is_dry,
             "n_left_out": self.rerun.n_left_out,
+            "again": sorted(self.rerun.again),
             "quanta": quanta,
             "consumers": [_quantum_id_dict(q) for q in self.consumers],
             "not_replaced": self.not_replaced(),
@@ -92,7 +93,8 @@ class RerunReport:
         }
         if len(quanta) == 1:
             found.update(quanta[0])
-        return {**found, **(self.dag.as_dict() if self.dag else {}), "exit_code": self.exit_code}
+        dag = self.dag.as_dict() if self.dag else {}
+        return {**found, **dag, "again": found["again"], "exit_code": self.exit_code}
 
     def _quantum_dict(self, quantum: PredictedQuantum) -> dict[str, Any]:
         delta = self.deltas.get(quantum.quantum_id)
@@ -129,6 +131,11 @@ class RerunReport:
             yield f"scratch RUN {plan.run}"
         if self.rerun.n_left_out:
             yield f"{self.rerun.n_left_out} quanta are left out, they were successful already"
+        if self.rerun.again:
+            yield (
+                f"{len(self.rerun.again)} more quanta are run again: what they made was not kept, "
+                "and others read it"
+            )
         if self.is_dry:
             yield f"{len(plan.quanta)} quanta would be run:"
             yield from (f"  {_told(quantum)}" for quantum in plan.quanta.values())

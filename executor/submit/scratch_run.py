@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from executor.submit.bucket_run import BucketRun, read_bucket_run
 from executor.submit.plan import Plan, labels_of
 from executor.submit.publish import OtherGraphError
-from executor.submit.rerun import JobOf, Rerun, plan_of_bucket
+from executor.submit.rerun import JobOf, Rerun, plan_of_bucket, producers_in_bucket
 from registry import names
 from registry.delta import Delta, ReadInput
 from registry.errors import QuantumExecError
@@ -24,6 +24,7 @@ from registry.job import JOB_FORMAT, Job, PredictedInput, PredictedOutput, write
 from registry.model import DatasetType, DimensionRecord, derived_id, format_data_id
 from registry.typed_json import canonical
 from transfer_plugins.concurrency import map_concurrently
+from transfer_plugins.stage_in import not_kept_by
 
 
 class ScratchRunError(QuantumExecError):
@@ -60,15 +61,17 @@ def plan_scratch(bucket: BucketRun, quantum_ids: list[str], into: str, job_of: J
         If the RUN cannot be used.
     """
     _check_scratch(bucket, into)
+    again = producers_in_bucket(bucket, quantum_ids, job_of)
     quanta = {}
     originals = {}
-    for quantum_id in quantum_ids:
+    for quantum_id in dict.fromkeys([*again, *quantum_ids]):
         old = bucket.quanta[quantum_id]
-        new_id = _quantum_id(into, old.task_label, old.data_id)
+        new_id = _quantum_id_of(bucket, into, quantum_id)
         quanta[new_id] = PredictedQuantum(new_id, old.task_label, old.data_id, [])
         originals[new_id] = quantum_id
     plan = Plan(into, quanta, job_of, bucket.rule_of, labels_of(quanta))
-    return Rerun(plan, originals=originals)
+    added = frozenset(_quantum_id_of(bucket, into, quantum_id) for quantum_id in again)
+    return Rerun(plan, again=added, originals=originals)
 
 
 def publish_scratch(bucket: BucketRun, planned: Rerun, job_of: JobOf) -> Rerun:
@@ -84,13 +87,20 @@ def publish_scratch(bucket: BucketRun, planned: Rerun, job_of: JobOf) -> Rerun:
     into, originals = planned.plan.run, planned.originals
     graph_id = derived_id("graph", into, sorted(originals))
     standings = bucket.standings(originals.values())
+    made_here = {
+        dataset_id: _quantum_id_of(bucket, into, quantum_id)
+        for quantum_id, standing in standings.items()
+        if standing.counting
+        for dataset_id in not_kept_by(standing.counting)
+    }
 
     def publish(quantum_id: str) -> _Repetition:
         read_by = standings[quantum_id].counting or bucket.newest_delta(quantum_id)
-        job = _repeat(job_of(quantum_id), read_by, into, graph_id)
+        job = _repeat(job_of(quantum_id), read_by, into, graph_id, made_here)
         bucket.store.put(names.job_key(into, job.quantum_id), write_job(job))
         outputs = [output.dataset_id for output in job.outputs]
-        quantum = PredictedQuantum(job.quantum_id, job.task_label, job.data_id, outputs)
+        parents = sorted({i.producer for i in job.inputs if i.producer and i.run == into})
+        quantum = PredictedQuantum(job.quantum_id, job.task_label, job.data_id, outputs, parents)
         return _Repetition(quantum, job.dataset_types, job.dimension_records)
 
     found = map_concurrently(publish, originals.values())
@@ -125,12 +135,25 @@ def _quantum_id(into: str, task_label: str, data_id: Mapping[str, object]) -> st
     return derived_id("quantum", into, task_label, data_id)
 
 
-def _repeat(job: Job, read_by: Delta | None, into: str, graph_id: str) -> Job:
-    """The job of a quantum with other ids and paths, and with its inputs as they were read."""
+def _quantum_id_of(bucket: BucketRun, into: str, quantum_id: str) -> str:
+    old = bucket.quanta[quantum_id]
+    return _quantum_id(into, old.task_label, old.data_id)
+
+
+def _repeat(
+    job: Job, read_by: Delta | None, into: str, graph_id: str, made_here: Mapping[str, str]
+) -> Job:
+    """The job of a quantum with other ids and paths, and with its inputs as they were read.
+
+    Of those that were not kept ``made_here`` has the quanta that make them in the scratch RUN.
+    """
     inputs = job.inputs
     if read_by is not None:
         read = {found.dataset_id: found for found in read_by.inputs}
-        inputs = [_as_read(i, read.get(i.dataset_id)) for i in job.inputs]
+        inputs = [
+            i if i.dataset_id in made_here else _as_read(i, read.get(i.dataset_id)) for i in inputs
+        ]
+    inputs = [_made_here(i, made_here, job.run, into) for i in inputs]
     return replace(
         job,
         format=JOB_FORMAT,
@@ -156,6 +179,20 @@ def _as_read(predicted: PredictedInput, read: ReadInput | None) -> PredictedInpu
         key=read.key,
         size_bytes=read.size_bytes,
         checksum=read.checksum,
+    )
+
+
+def _made_here(
+    predicted: PredictedInput, made_here: Mapping[str, str], run: str, into: str
+) -> PredictedInput:
+    if predicted.dataset_id not in made_here:
+        return predicted
+    return replace(
+        predicted,
+        dataset_id=derived_id("dataset", into, predicted.dataset_type, predicted.data_id),
+        run=into,
+        path=into + predicted.path.removeprefix(run),
+        producer=made_here[predicted.dataset_id],
     )
 
 
