@@ -53,7 +53,7 @@ def with_cluster_requests(
         values = {
             name: _value(f"cluster.{label}", name, members, [dict(one) for one in found])
             for name in Requests.__struct_fields__
-            if not getattr(stated, name)
+            if getattr(stated, name) in (None, {})
         }
         requests[label] = msgspec.structs.replace(stated, **values)
     return msgspec.structs.replace(configuration, cluster=requests)
