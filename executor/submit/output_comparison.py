@@ -52,7 +52,7 @@ class ComparedOutput:
 
 
 def compare_outputs(store: ObjectStore, old: Delta | None, new: Delta) -> list[ComparedOutput]:
-    """Compare what two successful attempts made.
+    """Compare what two successful attempts made; what one of them did not keep is left out.
 
     Parameters
     ----------
@@ -61,9 +61,11 @@ def compare_outputs(store: ObjectStore, old: Delta | None, new: Delta) -> list[C
     """
     before = _records(old) if old else {}
     after = _records(new)
+    unkept = {key for delta in (old, new) if delta for key in _unkept(delta)}
     return [
         _compare(store, new, before.get(key), after.get(key))
         for key in dict.fromkeys([*before, *after])
+        if key not in unkept
     ]
 
 
@@ -76,6 +78,16 @@ def _records(delta: Delta) -> dict[tuple[str, str], _Record]:
     return {
         (row.dataset_type, canonical(row.data_id)): (row, records[row.dataset_id])
         for row in delta.rows.dataset
+        if row.dataset_id in records
+    }
+
+
+def _unkept(delta: Delta) -> set[tuple[str, str]]:
+    gone = set(delta.not_kept)
+    return {
+        (row.dataset_type, canonical(row.data_id))
+        for row in delta.rows.dataset
+        if row.dataset_id in gone
     }
 
 

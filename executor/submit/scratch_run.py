@@ -24,7 +24,6 @@ from registry.job import JOB_FORMAT, Job, PredictedInput, PredictedOutput, write
 from registry.model import DatasetType, DimensionRecord, derived_id, format_data_id
 from registry.typed_json import canonical
 from transfer_plugins.concurrency import map_concurrently
-from transfer_plugins.stage_in import not_kept_by
 
 
 class ScratchRunError(QuantumExecError):
@@ -91,7 +90,7 @@ def publish_scratch(bucket: BucketRun, planned: Rerun, job_of: JobOf) -> Rerun:
         dataset_id: _quantum_id_of(bucket, into, quantum_id)
         for quantum_id, standing in standings.items()
         if standing.counting
-        for dataset_id in not_kept_by(standing.counting)
+        for dataset_id in standing.counting.not_kept
     }
 
     def publish(quantum_id: str) -> _Repetition:

@@ -12,7 +12,6 @@ from executor.submit.plan import Plan
 from registry.delta import Delta
 from registry.job import Job
 from registry.quantum_cluster import QuantumCluster
-from transfer_plugins.stage_in import not_kept_by
 
 CountingOf = Callable[[list[str]], Mapping[str, Delta]]
 """Gives the deltas that count of some quanta, by quantum id."""
@@ -44,7 +43,7 @@ def producers_again(
     while waiting:
         new = sorted({p for q in waiting for p in parents_of(q)} - asked)
         asked.update(new)
-        unkept.update((q, delta) for q, delta in counting_of(new).items() if not_kept_by(delta))
+        unkept.update((q, delta) for q, delta in counting_of(new).items() if delta.not_kept)
         found: dict[str, None] = {}
         for quantum_id in waiting:
             for producer in _unkept_producers(quantum_id, parents_of, job_of, unkept):
@@ -65,7 +64,7 @@ def _unkept_producers(
 ) -> list[str]:
     producers = [p for p in parents_of(quantum_id) if p in unkept]
     read = {i.dataset_id for i in job_of(quantum_id).inputs} if producers else set()
-    return sorted(p for p in producers if not read.isdisjoint(not_kept_by(unkept[p])))
+    return sorted(p for p in producers if not read.isdisjoint(unkept[p].not_kept))
 
 
 def with_producers_again(
@@ -85,7 +84,7 @@ def with_producers_again(
     again
         The attempts that these replace, by quantum id: they are not done.
     """
-    if not any(not_kept_by(delta) for delta in done.values()):
+    if not any(delta.not_kept for delta in done.values()):
         return plan, {}
     again = producers_again(
         [q for q in plan.quanta if q not in done],
