@@ -128,6 +128,7 @@ module                 subject
 `named_keys`           which keys the text of a datastore record may mean
 `listed_objects`       a million objects: keys on disk, marks in memory
 `whole_deltas`         deltas for whom predictions do not matter: fetched and decoded
+`measured_requests`    what the tasks of a RUN used, and what the next run should ask for
 `left_objects`         objects that the registry does not name: superseded, orphaned
 `findings`             what verify tells: differences and notes
 =====================  ========================================================================

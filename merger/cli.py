@@ -20,6 +20,7 @@ from merger.commands import (
     ingest_commands,
     merge_command,
     quarantine_commands,
+    requests_command,
     schema_commands,
     sweep_command,
     verify_command,
@@ -57,7 +58,7 @@ def options(
 for _module in (
     *(schema_commands, doctor_command, merge_command, verify_command),
     *(conflict_commands, quarantine_commands, forget_command, sweep_command, archive_command),
-    *(collection_commands, ingest_commands, import_command),
+    *(collection_commands, ingest_commands, import_command, requests_command),
 ):
     _module.add_to(app)
 

@@ -126,6 +126,8 @@ class VerifyReport:
     n_quanta: int = 0
     n_deltas: int = 0
     n_datasets: int = 0
+    n_not_kept: int = 0
+    """Datasets of the registry that attempts made and deliberately left in the sandbox."""
     n_objects: int = 0
     findings: list[Finding] = field(default_factory=list)
     superseded_attempts: list[SupersededAttempt] = field(default_factory=list)

@@ -21,6 +21,7 @@ def verify_object(report: VerifyReport) -> dict[str, object]:
         "n_quanta": report.n_quanta,
         "n_deltas": report.n_deltas,
         "n_datasets": report.n_datasets,
+        "n_not_kept": report.n_not_kept,
         "n_objects": report.n_objects,
         "n_differences": report.n_differences,
         "findings": [
@@ -32,6 +33,10 @@ def verify_object(report: VerifyReport) -> dict[str, object]:
         "orphaned": [dataclasses.asdict(one) for one in report.orphaned],
         "wall_s": round(report.wall_s, 3),
     }
+
+
+def _not_kept(report: VerifyReport) -> str:
+    return f" ({report.n_not_kept} of them not kept)" if report.n_not_kept else ""
 
 
 def show_verify(console: Console, report: VerifyReport) -> None:
@@ -48,7 +53,8 @@ def show_verify(console: Console, report: VerifyReport) -> None:
             console.print(f"… and {len(report.findings) - _SHOWN} more; --json has all")
     console.print(
         f"RUN {report.run}: {report.n_quanta} quanta, {report.n_deltas} deltas, "
-        f"{report.n_datasets} datasets, {report.n_objects} objects, {report.wall_s:.2f} s",
+        f"{report.n_datasets} datasets{_not_kept(report)}, {report.n_objects} objects, "
+        f"{report.wall_s:.2f} s",
         soft_wrap=True,
     )
     console.print(

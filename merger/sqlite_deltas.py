@@ -33,6 +33,7 @@ from registry.names import delta_key
 _BATCH = 1000
 _BY_ATTEMPT = "ORDER BY attempt_id"
 _RESOURCES = ("wall_s", "cpu_user_s", "cpu_system_s", "max_rss_bytes")
+_NO_RECORD: Row = {"object_key": None, "size_bytes": None, "checksum": None}
 _SINCE_FORMAT_2 = ("read_bytes", "write_bytes", "scratch_bytes")
 NOT_FORGOTTEN = "attempt_id IN (SELECT attempt_id FROM attempt)"
 """Attempts of the file's ledger whose rows are there: those of the others were taken out."""
@@ -122,10 +123,12 @@ class FileLedger:
             raise self._error(attempt_id, "one RUN and quantum in all tables, found several")
         if attempt["status"] not in list(AttemptStatus):
             raise self._error(attempt_id, f"a status, found {attempt['status']!r}")
-        datasets = [row | records.get(row["dataset_id"], {}) for row in rows["dataset"]]
+        datasets = [row | records.get(row["dataset_id"], _NO_RECORD) for row in rows["dataset"]]
         datasets += _lost(rows["merge_conflict"])
         for row in datasets:
-            if None in (row.get("object_key"), row.get("size_bytes"), row.get("checksum")):
+            told = [row.get(name) for name in ("object_key", "size_bytes", "checksum")]
+            # None of them: what was not kept has no record.
+            if None in told and any(value is not None for value in told):
                 raise self._error(
                     attempt_id,
                     f"a datastore record with size and checksum for dataset {row['dataset_id']!r}",
@@ -149,7 +152,7 @@ class FileLedger:
                     DatasetRow(d["dataset_id"], d["dataset_type"], json.loads(d["data_id"]))
                     for d in datasets
                 ],
-                [_record(d) for d in datasets],
+                [_record(d) for d in datasets if d["object_key"] is not None],
                 [
                     DimensionRecord(
                         d["dimension"], json.loads(d["data_id"]), json.loads(d["record"])
@@ -160,6 +163,7 @@ class FileLedger:
             ),
             requested=self._requested(attempt),
             versions=json.loads(attempt["versions"] or "{}"),
+            not_kept=[d["dataset_id"] for d in datasets if d["object_key"] is None],
             **{
                 name: attempt[name]
                 for name in (

@@ -94,6 +94,10 @@ def verify_run(
     report.add(_recorded(rows, listing, archives))
     predicted = list(predictions.quantum_ids())
     report.add(_notes(predicted, expected))
+    report.n_not_kept = sum(
+        side.object_key is None and side.attempt_id in rows.ledger
+        for side in rows.datasets.values()
+    )
     report.n_quanta, report.n_objects = len(predicted), len(objects)
     report.wall_s = time.monotonic() - began
     return report

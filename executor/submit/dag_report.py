@@ -2,7 +2,7 @@
 """A plan on the pool: submitted as a DAG, perhaps waited for, and told to a person or as JSON."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from executor.submit.arrangement import arrange, publish_arrangement
@@ -52,17 +52,8 @@ class DagEnd:
                 f"{len(self.again)} quanta are run again, because others need what they made and "
                 "it was not kept"
             )
-        if self.exit_code is None:
-            found.append(
-                f"quantum-exec status {self.run} tells how it goes; pause, resume and stop steer it"
-            )
-        else:
+        if self.exit_code is not None:
             found.append(f"the DAG ended with exit code {self.exit_code}")
-        if self.exit_code:
-            found.append(
-                f"quantum-exec status {self.run} tells what failed; when that is mended, "
-                f"quantum-exec restart {self.run} runs what is unfinished"
-            )
         return found
 
 
@@ -75,7 +66,6 @@ def run_on_pool(
     *,
     wait: bool,
     resources: Mapping[str, ResourceRequest] | None = None,
-    memory: Mapping[str, int] | None = None,
 ) -> DagEnd:
     """Submit a plan whose jobs are published.
 
@@ -87,23 +77,16 @@ def run_on_pool(
         Come back only when the DAG has ended.
     resources
         What the tasks ask for, by task label; taken from one job of each if not given.
-    memory
-        MiB with which quanta begin whose earlier attempts went over theirs, by quantum id.
 
     Raises
     ------
     AlreadySubmittedError, PoolError, ConfigurationError, ClusterCycleError
     """
-    asked = resources_of(plan) if resources is None else resources
+    asked = _resources_of(plan) if resources is None else resources
     found = arrange(plan, done, configuration, asked)
     publish_arrangement(found, store)
     place = datastore.rstrip("/")
-    nodes = [
-        replace(node, memory_mib=max(more, default=node.memory_mib))
-        for node in found.nodes
-        for more in [[memory[q] for q in node.quantum_ids if memory and q in memory]]
-    ]
-    submitted = submit_dag(nodes, plan.run, place, found.configuration, asked)
+    submitted = submit_dag(found.nodes, plan.run, place, found.configuration, asked)
     code = wait_for_dag(submitted) if wait else None
     return DagEnd(
         plan.run,
@@ -116,7 +99,6 @@ def run_on_pool(
     )
 
 
-def resources_of(plan: Plan) -> dict[str, ResourceRequest]:
-    """What the tasks of a plan ask for, by task label, from one job of each."""
+def _resources_of(plan: Plan) -> dict[str, ResourceRequest]:
     one_of = {quantum.task_label: quantum_id for quantum_id, quantum in plan.quanta.items()}
     return {label: plan.job_of(quantum_id).task.resources for label, quantum_id in one_of.items()}

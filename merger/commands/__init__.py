@@ -18,6 +18,7 @@ module                  commands
 `ingest_commands`       ``ingest-files``, ``ingest-dimensions``
 `collection_commands`   ``collections list | chain | show``
 `doctor_command`        ``doctor``
+`requests_command`      ``requests``
 ======================  =======================================================================
 
 Each module has a function ``add_to``, which `merger.cli` calls with the application.

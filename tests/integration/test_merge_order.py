@@ -59,20 +59,23 @@ class Try:
     status: AttemptStatus
     n_outputs: int
     dimensions: tuple[tuple[int, float], ...]
+    n_kept: int = 2
 
     def delta(self, number: int) -> Delta:
         graph = GRAPHS[self.graph]
         full = factories.make_delta(graph, self.quantum, number, status=self.status)
+        datasets = full.rows.dataset[: self.n_outputs]
         rows = dataclasses.replace(
             full.rows,
-            dataset=full.rows.dataset[: self.n_outputs],
-            datastore_record=full.rows.datastore_record[: self.n_outputs],
+            dataset=datasets,
+            datastore_record=full.rows.datastore_record[: self.n_outputs][: self.n_kept],
             dimension_record=[
                 DimensionRecord("exposure", {"exposure": key}, {"airmass": value})
                 for key, value in self.dimensions
             ],
         )
-        return dataclasses.replace(full, rows=rows)
+        not_kept = [row.dataset_id for row in datasets[self.n_kept :]]
+        return dataclasses.replace(full, rows=rows, not_kept=not_kept)
 
 
 tries = st.builds(
@@ -85,6 +88,7 @@ tries = st.builds(
     dimensions=st.dictionaries(st.integers(0, 1), st.sampled_from([1, 1.0, 1.5]), max_size=2).map(
         lambda drawn: tuple(drawn.items())
     ),
+    n_kept=st.integers(0, 2),
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from merger import reports
 from merger.exit_codes import ExitCode
 from merger.findings import NOTES, FindingKind
 from registry import names
@@ -45,6 +46,42 @@ def sql(statement: str) -> Change:
 def key_of(site: MergeSite, quantum: int = 0) -> str:
     """Key of the image of a quantum."""
     return site.delta(quantum, quantum + 1).rows.datastore_record[0].object_key
+
+
+def test_datasets_that_were_not_kept_are_no_difference(site: MergeSite) -> None:
+    kept, not_kept = site.delta(0, 1), factories.without_record(site.delta(1, 2))
+    site.put(kept, not_kept)
+    site.merge()
+    report = site.verify(checksums=True)
+    assert [f.kind for f in report.findings] == [FindingKind.NOT_RUN]
+    assert (report.n_datasets, report.n_not_kept, report.n_objects) == (4, 2, 2)
+    assert reports.verify_object(report)["n_not_kept"] == 2
+
+
+def test_record_that_is_gone_is_not_taken_for_not_kept(merged: MergeSite) -> None:
+    lost = merged.delta(0, 1).rows.dataset[0].dataset_id
+    sql(f"DELETE FROM datastore_record WHERE dataset_id = '{lost}'")(merged)
+    assert [(f.kind, f.id) for f in merged.differences()] == [(FindingKind.DATASET_DIFFERS, lost)]
+
+
+def test_later_attempt_that_keeps_brings_the_record(site: MergeSite) -> None:
+    first, second = factories.without_record(site.delta(0, 1)), site.delta(0, 2)
+    for deltas in ((first,), (second,)):
+        site.put(*deltas)
+        site.merge()
+    assert site.differences() == []
+    keys = {key for (key,) in site.rows("SELECT object_key FROM datastore_record")}
+    assert keys == {record.object_key for record in second.rows.datastore_record}
+
+
+def test_later_attempt_that_does_not_keep_takes_the_record(site: MergeSite) -> None:
+    site.put(site.delta(0, 1))
+    site.merge()
+    site.put(factories.without_record(site.delta(0, 2)))
+    site.merge()
+    report = site.verify()
+    assert (report.n_differences, report.n_not_kept, len(report.superseded)) == (0, 2, 2)
+    assert site.rows("SELECT object_key FROM datastore_record") == []
 
 
 def delete_delta(site: MergeSite) -> None:

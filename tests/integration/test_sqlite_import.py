@@ -150,7 +150,8 @@ def repository(site: MergeSite, tmp_path: Path) -> Path:
     second = factories.make_graph(3, name="second")
     factories.publish(site.store, second)
     records = [DimensionRecord("exposure", {"exposure": 1}, {"n": n}) for n in (1, 2)]
-    site.put(*(site.delta(i, i + 1, dimension_record=records[i % 2 :][:1]) for i in range(3)))
+    deltas = [site.delta(i, i + 1, dimension_record=records[i % 2 :][:1]) for i in range(3)]
+    site.put(*deltas[:2], factories.without_record(deltas[2]))
     site.put(site.delta(1, 100), site.delta(2, 101, status=AttemptStatus.FAILED))
     site.put(factories.make_delta(second, 1, 102))
     site.merge()
