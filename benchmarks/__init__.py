@@ -10,6 +10,7 @@ module             subject
 =================  ============================================================================
 `quantum`          one no-op quantum through ``quantum-exec run``, against ``python -c pass``
 `graph`            a large graph made, checked and read in parts, against plain Parquet and YAML
+`dagman`           a large graph at the door of a pool: dry run, DAGMan, the first jobs
 `merge`            deltas of a large run into PostgreSQL, against COPY of the same rows
 `merge_place`      where merges are measured: turns, medians, figures
 `merge_workload`   the deltas of that run

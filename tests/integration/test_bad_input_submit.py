@@ -5,6 +5,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -65,11 +66,11 @@ def test_no_pool(work: Path, datastore: str) -> None:
     assert {path.name for path in work.iterdir()} == {"graph.yaml", "submit.yaml"}
 
 
-def dry_run(work: Path, *options: str, code: int = 0) -> dict[str, object]:
+def dry_run(work: Path, *options: str, code: int = 0) -> dict[str, Any]:
     """The report of a dry run without pool and bucket."""
     done = call(work, *SUBMIT, "--dry-run", "--json", *options, CONDOR_CONFIG="/dev/null")
     assert done.returncode == code, done.stderr
-    found: dict[str, object] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
@@ -82,7 +83,7 @@ def test_dry_run_writes_the_files_and_nothing_else(work: Path) -> None:
     assert found["n_files"] == len(files)
     assert found["n_bytes"] == sum(path.stat().st_size for path in files)
     assert {p.name for p in work.iterdir()} == {"graph.yaml", "submit.yaml", "out"}
-    [warning] = found["warnings"]  # type: ignore[misc]
+    [warning] = found["warnings"]
     assert "not checked against a pool" in warning
     again = call(work, *SUBMIT, "--dry-run", "--output", "out", CONDOR_CONFIG="/dev/null")
     check_refused(again, ExitCode.USAGE, "--output: expected an empty directory")
@@ -109,7 +110,7 @@ def test_requests_of_a_file_go_first(work: Path) -> None:
     configure(work, pipetask={"isr": {"requestMemory": 4096, "requestCpus": 3}})
     (work / "measured.yaml").write_text("pipetask: {isr: {requestMemory: 300}}\n")
     found = dry_run(work, "--requests", "measured.yaml")
-    isr = found["labels"]["isr"]  # type: ignore[index]
+    isr = found["labels"]["isr"]
     assert (isr["request_memory"], isr["request_cpus"]) == (300, 3)
     (work / "measured.yaml").write_text("requestMemory: 300\n")
     done = call(work, *SUBMIT, "--dry-run", "--requests", "measured.yaml")
@@ -125,6 +126,6 @@ def test_requests_of_an_earlier_run_are_asked_of_the_registry(work: Path) -> Non
     program.chmod(0o755)
     configure(work, mergeExecutable=str(program), mergeConfig="/dev/null")
     found = dry_run(work, "--requests-from", "u/r")
-    assert found["labels"]["isr"]["request_memory"] == 333  # type: ignore[index]
+    assert found["labels"]["isr"]["request_memory"] == 333
     refused = call(work, *SUBMIT, "--dry-run", "--requests-from", "u/other")
     check_refused(refused, ExitCode.USAGE, "requests of RUN 'u/other': registry-merge ended with 7")
