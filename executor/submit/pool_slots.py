@@ -59,6 +59,11 @@ def check_rights() -> None:
             f"(CONDOR_CONFIG says where the pool is), found: {error}"
         ) from error
     user = str(found.get("MyRemoteUserName", "unauthenticated"))
+    if not found.get("AuthorizationSucceeded", True):
+        raise PoolError(
+            f"schedd: expected the right to submit, found that {user} has none; the pool's "
+            "administrator has to give it (ALLOW_WRITE)"
+        )
     if user.partition("@")[0] in _NOBODY:
         raise PoolError(
             f"schedd: expected to be known as {getpass.getuser()}, found {user}, who may not own "
