@@ -27,7 +27,7 @@ N_QUANTA = 27_075
 _SMALL = 2_000
 _N_FIRST = 20
 _MIB = 1024 * 1024
-_TRANSFER = re.compile(r"^(should_transfer|when_to_|transfer_|use_oauth|\+?My\.Transfer)", re.I)
+_TRANSFER = re.compile(r"transfer_(input|output|plugins)|use_oauth", re.IGNORECASE)
 _POLL_S = 0.05
 _DEADLINE_S = 300
 
@@ -72,8 +72,7 @@ def without_transfer(directory: Path) -> None:
     """Take all that needs a bucket out of the submit files of a DAG."""
     for path in directory.glob("*.sub"):
         lines = [line for line in path.read_text().splitlines() if not _TRANSFER.match(line)]
-        extra = [] if path.name == "merge.sub" else ["should_transfer_files = NO"]
-        path.write_text("\n".join([*lines[:-1], *extra, lines[-1]]) + "\n")
+        path.write_text("\n".join(lines) + "\n")
 
 
 def parse_with_dagman(
@@ -96,10 +95,11 @@ def parse_with_dagman(
     log = directory / "run.dag.nodes.log"
     wait_for(lambda: log.exists() and log.read_text().count("Job terminated") >= n_first)
     first_s = time.monotonic() - started
+    # Its name is that of its job, condor_scheduniv_exec.<id>.
     [dagman] = [
         process
-        for process in psutil.process_iter(["name", "cwd"])
-        if process.info["name"] == "condor_dagman" and process.info["cwd"] == str(directory)
+        for process in psutil.process_iter(["cmdline", "cwd"])
+        if "-Dag" in (process.info["cmdline"] or []) and process.info["cwd"] == str(directory)
     ]
     found = {"dagman_mib": dagman.memory_info().rss / _MIB, "submit_to_first_s": first_s}
     text = (directory / "run.dag.dagman.out").read_text()
