@@ -88,13 +88,12 @@ class Site:
         return "\n".join(texts)
 
     def submit(
-        self, graph: Path, *options: str, codes: tuple[int, ...] = (0,)
+        self, graph: Path, *options: str, codes: tuple[int, ...] = (0,), timeout_s: float = 240
     ) -> dict[str, object]:
         """``quantum-exec submit --wait``; returns its JSON report."""
         store = ("--datastore", self.datastore, "--config", self.directory / "submit.yaml")
-        done = self.command(
-            "quantum-exec", "submit", graph, *store, "--wait", "--json", *options, codes=codes
-        )
+        words = ("quantum-exec", "submit", graph, *store, "--wait", "--json", *options)
+        done = self.command(*words, codes=codes, timeout_s=timeout_s)
         report: dict[str, object] = json.loads(done.stdout)
         return report
 
