@@ -34,7 +34,7 @@ def test_everything_has_a_default(tmp_path: Path, text: str) -> None:
 def test_example_shows_the_defaults(tmp_path: Path) -> None:
     example = read_submit_configuration(ROOT / "configs" / "submit.yaml")
     default = SubmitConfiguration()
-    shown = {"site", "pipetask"}
+    shown = {"site", "pipetask", "cluster"}
     for name in SubmitConfiguration.__struct_fields__:
         assert getattr(example, name) == getattr(default, name) or name in shown
 
