@@ -24,7 +24,9 @@ from executor.command_options import (
 from executor.exit_codes import ExitCode, code_of_signal
 from executor.graph.command import app as graph_app
 from executor.submit.rerun_command import rerun
+from executor.submit.restart_command import restart
 from executor.submit.shell_command import shell
+from executor.submit.steering_command import pause, resume, stop
 from executor.submit.submit_command import submit
 from registry.job import DataMode
 
@@ -136,8 +138,8 @@ def run_local(
     raise typer.Exit(ExitCode.FAILED if ended.failed() or ended.blocked else ExitCode.SUCCESS)
 
 
-app.command("submit")(submit)
-app.command("rerun")(rerun)
+for command in (submit, pause, resume, stop, restart, rerun):
+    app.command()(command)
 app.command("shell")(shell)
 app.add_typer(graph_app, name="graph")
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A personal HTCondor pool: real daemons of one unprivileged user, on this machine only."""
 
+import contextlib
 import json
 import os
 import re
@@ -123,6 +124,7 @@ class PersonalPool:
         self.config = list(config)
         self.daemon_environment = dict(environment or {})
         self._master: subprocess.Popen[bytes] | None = None
+        self._port = 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -189,6 +191,13 @@ class PersonalPool:
         psutil.wait_procs(left, timeout=5)
         return killed
 
+    def kill(self) -> None:
+        """End every process of the pool at once, jobs and DAGMan with it, as a power cut does."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self.stop()
+
     def processes(self) -> list[psutil.Process]:
         """Every process of the pool: daemons, plugins, jobs, clients, and what they started.
 
@@ -206,10 +215,11 @@ class PersonalPool:
 
     def _config_text(self) -> str:
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", self._port))
+            self._port = probe.getsockname()[1]
         lines = [f"{name} = {_site_value(name)}" for name in _INSTALLATION]
-        lines.append(_CONFIG.format(directory=self.directory, port=port))
+        lines.append(_CONFIG.format(directory=self.directory, port=self._port))
         if self.plugins:
             plugins = ", ".join(map(str, self.plugins))
             lines.append(f"FILETRANSFER_PLUGINS = $(FILETRANSFER_PLUGINS), {plugins}")

@@ -37,6 +37,11 @@ module               subject
 `dry_run`            every file of a submission without submitting it
 `earlier_requests`   requests as an earlier run measured them
 `submit_command`     ``quantum-exec submit``
+`pool_steering`      pause, resume and stop of a DAG; jobs that lost theirs
+`steering_command`   ``quantum-exec pause``, ``resume``, ``stop``
+`restart`            a RUN taken up again from what the datastore says
+`restart_command`    ``quantum-exec restart``
+`earlier_memory`     with how much memory a quantum begins that went over before
 `dag_report`         a plan on the pool, and what is told of it
 `bucket_run`         a RUN as the datastore alone tells it
 `rerun`              which quanta are run again, and the plan that runs them

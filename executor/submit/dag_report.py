@@ -2,7 +2,7 @@
 """A plan on the pool: submitted as a DAG, perhaps waited for, and told to a person or as JSON."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from executor.submit.arrangement import arrange, publish_arrangement
@@ -66,6 +66,7 @@ def run_on_pool(
     *,
     wait: bool,
     resources: Mapping[str, ResourceRequest] | None = None,
+    memory: Mapping[str, int] | None = None,
 ) -> DagEnd:
     """Submit a plan whose jobs are published.
 
@@ -77,16 +78,23 @@ def run_on_pool(
         Come back only when the DAG has ended.
     resources
         What the tasks ask for, by task label; taken from one job of each if not given.
+    memory
+        MiB with which quanta begin whose earlier attempts went over theirs, by quantum id.
 
     Raises
     ------
     AlreadySubmittedError, PoolError, ConfigurationError, ClusterCycleError
     """
-    asked = _resources_of(plan) if resources is None else resources
+    asked = resources_of(plan) if resources is None else resources
     found = arrange(plan, done, configuration, asked)
     publish_arrangement(found, store)
     place = datastore.rstrip("/")
-    submitted = submit_dag(found.nodes, plan.run, place, found.configuration, asked)
+    nodes = [
+        replace(node, memory_mib=max(more, default=node.memory_mib))
+        for node in found.nodes
+        for more in [[memory[q] for q in node.quantum_ids if memory and q in memory]]
+    ]
+    submitted = submit_dag(nodes, plan.run, place, found.configuration, asked)
     code = wait_for_dag(submitted) if wait else None
     return DagEnd(
         plan.run,
@@ -99,6 +107,7 @@ def run_on_pool(
     )
 
 
-def _resources_of(plan: Plan) -> dict[str, ResourceRequest]:
+def resources_of(plan: Plan) -> dict[str, ResourceRequest]:
+    """What the tasks of a plan ask for, by task label, from one job of each."""
     one_of = {quantum.task_label: quantum_id for quantum_id, quantum in plan.quanta.items()}
     return {label: plan.job_of(quantum_id).task.resources for label, quantum_id in one_of.items()}

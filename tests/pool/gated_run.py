@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A RUN of gated tasks on a pool, steered and looked at."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from registry import names
+from tests.fix_pool import Ad
+from tests.pool.gated_tasks import N_AT_ONCE, N_PAIRS, write_gated_tasks
+from tests.pool.submission import Site
+from transfer_plugins.object_store import open_store
+
+
+@dataclass
+class GatedRun:
+    """A RUN whose first quanta wait; ``cluster`` is that of its newest DAG."""
+
+    site: Site
+    run: str
+    cluster: int = 0
+
+    @property
+    def gate(self) -> Path:
+        """The file that lets them end."""
+        return self.site.directory / "gate"
+
+    def order(self, *words: str, code: int = 0) -> dict[str, Any]:
+        """One of the steering commands, with its report, as JSON."""
+        done = self.site.command(*self._words(*words, "--json"), codes=(code,))
+        found: dict[str, Any] = json.loads(done.stdout)
+        self.cluster = found.get("cluster") or self.cluster
+        return found
+
+    def refused(self, *words: str, code: int) -> str:
+        """One that is refused with an exit code; returns what it says."""
+        return self.site.command(*self._words(*words), codes=(code,)).stderr
+
+    def _words(self, command: str, *options: str) -> tuple[str | Path, ...]:
+        where: tuple[str | Path, ...] = ("--datastore", self.site.datastore)
+        if command == "restart":
+            where = (*where, "--config", "submit.yaml")
+        return "quantum-exec", command, self.run, *options, *where
+
+    def submit(self) -> None:
+        """Submit and come back when as many jobs run as can."""
+        graph = write_gated_tasks(self.site.directory / "graph.yaml", self.gate, self.run)
+        where = ("--datastore", self.site.datastore, "--config", "submit.yaml", "--json")
+        done = self.site.command("quantum-exec", "submit", graph, *where)
+        self.cluster = int(json.loads(done.stdout)["cluster"])
+        self.wait_until_full()
+
+    def wait_until_full(self) -> None:
+        """Wait until as many jobs run as can, and every other one is in the queue."""
+        self.site.pool.wait_until(
+            lambda: len(self.jobs(2)) == N_AT_ONCE and len(self.jobs(1)) == N_PAIRS - N_AT_ONCE,
+            timeout_s=60,
+        )
+
+    def jobs(self, status: int) -> list[Ad]:
+        """Jobs of the DAG's quanta with a status."""
+        return self.site.pool.queue(
+            f"DAGManJobId == {self.cluster} && JobUniverse == 5 && JobStatus == {status}"
+        )
+
+    def n_deltas(self) -> int:
+        """How many attempts are on record in the datastore."""
+        prefix = names.delta_prefix(self.run)
+        return sum(1 for _ in open_store(self.site.datastore).list_objects(prefix))
+
+    def wait_for_end(self) -> None:
+        """Wait until the DAG has left the queue."""
+        self.site.pool.wait_until(
+            lambda: not self.site.pool.queue(f"ClusterId == {self.cluster}"), timeout_s=120
+        )
+
+    def check_exact(self) -> None:
+        """Every quantum succeeded in exactly one attempt, and the registry is right."""
+        found = self.site.psql(
+            "SELECT count(DISTINCT quantum_id), count(*) FROM attempt JOIN quantum q USING"
+            f" (quantum_id) WHERE q.run = '{self.run}' AND attempt.status = 'successful'"
+        )
+        assert found == [[str(2 * N_PAIRS), str(2 * N_PAIRS)]]
+        self.site.verify(self.run)
