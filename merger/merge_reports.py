@@ -159,6 +159,8 @@ def _show_unfinished(console: Console, unfinished: Unfinished) -> None:
             console.print(f"  {_describe(quantum)}", markup=False, soft_wrap=True)
         if number > _SHOWN:
             console.print(f"  … and {number - _SHOWN} more; --json has all")
+    if any(reason is not UnfinishedReason.OPEN for reason, _ in _by_reason(unfinished)):
+        console.print("on a pool, quantum-exec restart runs what is unfinished", soft_wrap=True)
 
 
 def _describe(quantum: UnfinishedQuantum) -> str:

@@ -52,8 +52,17 @@ class DagEnd:
                 f"{len(self.again)} quanta are run again, because others need what they made and "
                 "it was not kept"
             )
-        if self.exit_code is not None:
+        if self.exit_code is None:
+            found.append(
+                f"quantum-exec status {self.run} tells how it goes; pause, resume and stop steer it"
+            )
+        else:
             found.append(f"the DAG ended with exit code {self.exit_code}")
+        if self.exit_code:
+            found.append(
+                f"quantum-exec status {self.run} tells what failed; when that is mended, "
+                f"quantum-exec restart {self.run} runs what is unfinished"
+            )
         return found
 
 

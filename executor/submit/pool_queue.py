@@ -104,7 +104,8 @@ def act_on_jobs(action: str, constraint: str, reason: str) -> int:
     """
     htcondor2 = bindings()
     try:
-        done = htcondor2.Schedd().act(htcondor2.JobAction[action], constraint, reason=reason)
+        # A reason without a number is lost on the way from bindings 25.14 to a schedd of 23.9.
+        done = htcondor2.Schedd().act(getattr(htcondor2.JobAction, action), constraint, (reason, 0))
     except (htcondor2.HTCondorException, OSError) as error:
         raise PoolError(
             f"schedd: expected to {action.lower()} jobs ({constraint}), found: {error}"

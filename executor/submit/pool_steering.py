@@ -194,8 +194,8 @@ def _halt(run: str, datastore: str, dag: QueuedDag) -> int:
     """Make DAGMan submit nothing more and remove what has not started; returns how many were.
 
     DAGMan takes a removed job for a failed one and would submit it again, so the halt file comes
-    first. One that is there when DAGMan starts is deleted by it, so that file is looked after
-    until DAGMan must have seen it.
+    first, and is looked after until DAGMan must have seen it: DAGMan 23.9 leaves one alone that is
+    there when it starts; whether every release does is not known.
     """
     halt = dag.directory / f"{DAG_FILE}.halt"
     if dag.state is JobState.HELD:

@@ -98,8 +98,8 @@ def rerun(
     Several criteria narrow the selection, several values of one widen it. Quanta that were
     successful are run with --into, --compare or --replace only.
 
-    Exit code: that of the quantum, or 1 if one of several failed; 40 if --compare found
-    differences.
+    Exit code: that of the quantum, or 1 if one of several failed; 33 with --pool if a DAG of the
+    RUN is queued; 40 if --compare found differences.
 
     Example: quantum-exec rerun u/me/night1 --failed --downstream --datastore s3://bucket/repo
     """
@@ -142,6 +142,7 @@ def _rerun(run: str, wanted: "Wanted", options: _Options) -> "RerunReport":
     from executor.graph.graph_file import read_graph
     from executor.submit.bucket_run import read_bucket_run
     from executor.submit.dag import control_url_prefix
+    from executor.submit.pool_queue import refuse_queued
     from executor.submit.rerun import job_source, select
     from executor.submit.rerun_report import RerunReport
     from transfer_plugins.object_store import open_store
@@ -155,6 +156,8 @@ def _rerun(run: str, wanted: "Wanted", options: _Options) -> "RerunReport":
     report = RerunReport(run, planned, is_dry=options.is_dry)
     if options.on_pool:
         control_url_prefix(options.datastore, planned.plan.run)
+        if not options.is_dry:
+            refuse_queued(planned.plan.run, options.datastore)
     if not options.is_dry and planned.plan.quanta:
         report.rerun = _publish(bucket, planned, job_of, options)
         (_run_on_pool if options.on_pool else _run_here)(bucket, report, options)
@@ -212,14 +215,22 @@ def _run_here(bucket: "BucketRun", report: "RerunReport", options: _Options) -> 
 
 
 def _run_on_pool(bucket: "BucketRun", report: "RerunReport", options: _Options) -> None:
-    from executor.submit.dag_report import run_on_pool
+    from executor.submit.dag_report import resources_of, run_on_pool
+    from executor.submit.earlier_memory import starting_memory
     from executor.submit.standings import counting_deltas
 
     plan, replaced = report.rerun.plan, report.rerun.replaced
     counting = counting_deltas(bucket.store, plan.run, plan.quanta, plan.rule_of)
     done = {q: d for q, d in counting.items() if d.attempt_id > replaced.get(q, "")}
+    resources = resources_of(plan)
+    # In a scratch RUN the quanta have other ids, and no earlier attempts.
+    tried = [] if report.rerun.originals else [q for q in plan.quanta if q not in done]
+    memory = starting_memory(bucket, tried, options.configuration, resources)
     report.dag = run_on_pool(
-        plan, done, bucket.store, options.datastore, options.configuration, wait=options.wait
+        *(plan, done, bucket.store, options.datastore, options.configuration),
+        wait=options.wait,
+        resources=resources,
+        memory=memory,
     )
     if options.wait:
         report.deltas = counting_deltas(bucket.store, plan.run, plan.quanta, plan.rule_of)
