@@ -92,7 +92,15 @@ class Site:
     ) -> dict[str, object]:
         """``quantum-exec submit --wait``; returns its JSON report."""
         store = ("--datastore", self.datastore, "--config", self.directory / "submit.yaml")
-        words = ("quantum-exec", "submit", graph, *store, "--wait", "--json", *options)
+        words: list[str | Path] = [
+            "quantum-exec",
+            "submit",
+            graph,
+            *store,
+            "--wait",
+            "--json",
+            *options,
+        ]
         done = self.command(*words, codes=codes, timeout_s=timeout_s)
         report: dict[str, object] = json.loads(done.stdout)
         return report
