@@ -116,7 +116,10 @@ def run_benchmark(exposures: int) -> dict[str, float | str]:
         figures |= measure_ours(directory, graph, "submit", basic)
         figures |= measure_ours(directory, graph, "clustered", basic + _CLUSTERED)
         bps = measure_bps(directory, exposures, _DETECTORS, _TASKS)
-        figures |= bps or {"bps": "lsst-ctrl-bps-htcondor is not installed"}
+        if bps is None:
+            figures["bps"] = "lsst-ctrl-bps-htcondor is not installed"
+        else:
+            figures |= bps
         for figure in ("s", "peak_mib", "files", "mb") if bps else ():
             ours, theirs = figures[f"submit_{figure}"], bps[f"bps_{figure}"]
             figures[f"{figure}_ratio_of_bps"] = float(ours) / theirs
