@@ -162,7 +162,8 @@ def stop_dag(run: str, datastore: str, *, now: bool) -> Steered:
     Parameters
     ----------
     now
-        End running jobs, too (SIGTERM first); else they finish.
+        End running jobs, too (SIGTERM first); else they finish. Not by removing DAGMan: one that is
+        paused, and so has no process, would be gone without its FINAL node.
 
     Raises
     ------
@@ -177,10 +178,6 @@ def stop_dag(run: str, datastore: str, *, now: bool) -> Steered:
     was_already = dag.state is JobState.REMOVED or (dag.directory / f"{DAG_FILE}.halt").exists()
     if dag.state is JobState.REMOVED:
         return Steered(run, "stop", dag.cluster, True, 0, _running(dag), advice, dag.directory)
-    if now and dag.state is JobState.RUNNING:
-        n_removed = sum(count_states(f"{node_jobs(dag)} && {_NOT_REMOVED}").values())
-        _remove(f"ClusterId == {dag.cluster}")
-        return Steered(run, "stop", dag.cluster, was_already, n_removed, 0, advice, dag.directory)
     n_removed = _halt(run, datastore, dag)
     if now:
         n_removed += _remove(f"{node_jobs(dag)} && {_NOT_REMOVED}")

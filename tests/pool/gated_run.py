@@ -8,7 +8,7 @@ from typing import Any
 
 from registry import names
 from tests.fix_pool import Ad
-from tests.pool.gated_tasks import N_AT_ONCE, N_PAIRS, write_gated_tasks
+from tests.pool.gated_tasks import N_AT_ONCE, N_QUANTA, N_WAITING, write_gated_tasks
 from tests.pool.submission import Site
 from transfer_plugins.object_store import open_store
 
@@ -54,7 +54,7 @@ class GatedRun:
     def wait_until_full(self) -> None:
         """Wait until as many jobs run as can, and every other one is in the queue."""
         self.site.pool.wait_until(
-            lambda: len(self.jobs(2)) == N_AT_ONCE and len(self.jobs(1)) == N_PAIRS - N_AT_ONCE,
+            lambda: len(self.jobs(2)) == N_AT_ONCE and len(self.jobs(1)) == N_WAITING - N_AT_ONCE,
             timeout_s=60,
         )
 
@@ -81,5 +81,13 @@ class GatedRun:
             "SELECT count(DISTINCT quantum_id), count(*) FROM attempt JOIN quantum q USING"
             f" (quantum_id) WHERE q.run = '{self.run}' AND attempt.status = 'successful'"
         )
-        assert found == [[str(2 * N_PAIRS), str(2 * N_PAIRS)]]
+        assert found == [[str(N_QUANTA), str(N_QUANTA)]]
         self.site.verify(self.run)
+
+    def remove_dagman_alone(self) -> None:
+        """Remove the DAGMan job in such a way that its jobs stay."""
+        cluster, pool = str(self.cluster), self.site.pool
+        pool.tool("condor_hold", cluster)
+        pool.tool("condor_qedit", cluster, "OtherJobRemoveRequirements", "False")
+        pool.tool("condor_rm", cluster)
+        pool.wait_until(lambda: not pool.queue(f"ClusterId == {cluster}"), timeout_s=30)

@@ -11,7 +11,7 @@ import yaml
 
 from tests.fix_pool import PersonalPool
 from tests.pool.gated_run import GatedRun
-from tests.pool.gated_tasks import N_AT_ONCE, N_PAIRS
+from tests.pool.gated_tasks import N_AT_ONCE, N_QUANTA
 from tests.pool.submission import BIN, Site, need
 
 pytestmark = pytest.mark.pool
@@ -50,6 +50,10 @@ def test_dagman_and_then_the_pool_are_killed_and_recover(gated: GatedRun) -> Non
         lambda: {p.pid for p in dagman_of(gated.site.pool)} - {dagman.pid}, timeout_s=60
     )
     gated.refused("restart", code=33)
+    # Their shadows look for the lost starters until the lease ends, 10 minutes otherwise.
+    gated.site.pool.tool(
+        "condor_qedit", "-constraint", "JobUniverse == 5", "JobLeaseDuration", "20"
+    )
     gated.site.pool.kill()
     gated.gate.touch()
     gated.site.pool.start()
@@ -72,5 +76,5 @@ def test_pool_is_lost_with_its_queue_and_the_dag(gated: GatedRun) -> None:
     restarted = gated.order("restart", "--wait")
     assert (restarted["n_done_before"], restarted["n_orphans_removed"]) == (N_AT_ONCE, 0)
     jobs = pool.history("JobUniverse == 5")
-    assert [job["RequestMemory"] for job in jobs] == [96] * (2 * N_PAIRS - N_AT_ONCE)
+    assert [job["RequestMemory"] for job in jobs] == [96] * (N_QUANTA - N_AT_ONCE)
     gated.check_exact()

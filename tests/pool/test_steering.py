@@ -7,7 +7,7 @@ import pytest
 
 from tests.fix_pool import PersonalPool
 from tests.pool.gated_run import GatedRun
-from tests.pool.gated_tasks import N_AT_ONCE, N_PAIRS
+from tests.pool.gated_tasks import N_AT_ONCE, N_COPIES, N_WAITING
 from tests.pool.submission import Site, need
 
 pytestmark = pytest.mark.pool
@@ -32,7 +32,7 @@ def gated(
 
 def test_paused_dag_starts_nothing_and_resumes_where_it_was(gated: GatedRun) -> None:
     paused = gated.order("pause")
-    assert (paused["n_changed"], paused["n_running"]) == (N_PAIRS - N_AT_ONCE, N_AT_ONCE)
+    assert (paused["n_changed"], paused["n_running"]) == (N_WAITING - N_AT_ONCE, N_AT_ONCE)
     assert gated.order("pause")["was_already"]
     assert "quantum-exec resume" in gated.refused("restart", code=33)
     gated.gate.touch()
@@ -40,7 +40,7 @@ def test_paused_dag_starts_nothing_and_resumes_where_it_was(gated: GatedRun) -> 
     assert gated.n_deltas() == N_AT_ONCE
     held = gated.site.pool.queue(f"DAGManJobId == {gated.cluster}")
     assert [(job["JobStatus"], job.get("NumJobStarts", 0)) for job in held] == [(5, 0)] * 2
-    assert gated.order("resume")["n_changed"] == N_PAIRS - N_AT_ONCE
+    assert gated.order("resume")["n_changed"] == N_WAITING - N_AT_ONCE
     again = gated.order("resume", "--wait")
     assert (again["was_already"], again["exit_code"]) == (True, 0)
     gated.check_exact()
@@ -50,7 +50,7 @@ def test_paused_dag_starts_nothing_and_resumes_where_it_was(gated: GatedRun) -> 
 
 def test_stopped_dag_merges_and_restart_runs_only_the_rest(gated: GatedRun) -> None:
     stopped = gated.order("stop")
-    assert (stopped["n_changed"], stopped["n_running"]) == (N_PAIRS - N_AT_ONCE, N_AT_ONCE)
+    assert (stopped["n_changed"], stopped["n_running"]) == (N_WAITING - N_AT_ONCE, N_AT_ONCE)
     assert gated.order("stop")["was_already"]
     gated.gate.touch()
     gated.order("stop", "--wait")
@@ -58,7 +58,7 @@ def test_stopped_dag_merges_and_restart_runs_only_the_rest(gated: GatedRun) -> N
     counted = gated.site.psql("SELECT count(*) FROM attempt")
     assert counted == [[str(N_AT_ONCE)]]
     shown = gated.order("restart", "--dry-run")
-    assert shown["unfinished"] == {"wait": N_PAIRS - N_AT_ONCE, "copy": N_PAIRS}
+    assert shown["unfinished"] == {"wait": N_WAITING - N_AT_ONCE, "copy": N_COPIES}
     assert gated.order("restart", "--wait")["n_done_before"] == N_AT_ONCE
     gated.check_exact()
     # Everything is done: the DAG merges only.
@@ -73,17 +73,7 @@ def test_running_jobs_end_with_stop_now_or_without_their_dag(gated: GatedRun) ->
     assert gated.site.psql("SELECT count(*) FROM attempt WHERE status = 'successful'") == [["0"]]
     gated.order("restart")
     gated.wait_until_full()
-    remove_dagman_alone(gated)
+    gated.remove_dagman_alone()
     gated.gate.touch()
     assert gated.order("restart", "--wait")["n_orphans_removed"] > 0
     gated.check_exact()
-
-
-def remove_dagman_alone(gated: GatedRun) -> None:
-    """Remove the DAGMan job in such a way that its jobs stay."""
-    cluster = str(gated.cluster)
-    pool = gated.site.pool
-    pool.tool("condor_hold", cluster)
-    pool.tool("condor_qedit", cluster, "OtherJobRemoveRequirements", "False")
-    pool.tool("condor_rm", cluster)
-    pool.wait_until(lambda: not pool.queue(f"ClusterId == {cluster}"), timeout_s=30)
