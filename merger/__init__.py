@@ -41,6 +41,7 @@ module                 subject
 `quantum_states`       the rule of ending: which quanta can still bring a delta
 `predicted_ids`        ids of predicted quanta and who reads of whom, packed
 `dag_status`           DAGMan's node status file
+`dag_clusters`         which quanta its nodes stand for
 `standings`            what the central registry knows of predicted quanta
 `standings_statements` all SQL of that
 `central_registry`     connection, transactions, and which errors are worth another try

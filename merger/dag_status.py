@@ -3,7 +3,8 @@
 
 The file (``NODE_STATUS_FILE``, ClassAds in text) is written anew under another name and renamed, so
 it is there whole or not at all; on a shared file system a reader may still find it cut. Only one
-that ends with its ``StatusEnd`` is believed. Names of nodes are ``<task label>_<quantum id>``.
+that ends with its ``StatusEnd`` is believed. Names of nodes are ``<task label>_<quantum id>``, or
+``<cluster label>_<cluster id>``: then each quantum of the cluster has the status of the node.
 """
 
 import enum
@@ -16,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from merger.packed_ids import PackedIds, pack_ids
-from registry.errors import QuantumExecError
+from merger.dag_clusters import RunClusters
+from merger.packed_ids import PackedIds, pack_ids, unpack_ids
+from registry.errors import FormatError, QuantumExecError
+from transfer_plugins.object_store import TransferError
 
 NodeStatuses = np.ndarray[Any, np.dtype[np.int8]]
 
@@ -28,7 +31,7 @@ _TOKEN = re.compile(
     rb'|(?P<name>\w+)[ \t]*=[ \t]*(?:"(?P<text>(?:[^"\\\n]|\\.)*)"|(?P<number>\d{1,9})\b)'
     rb'|"(?:[^"\\\n]|\\.)*"'
 )
-_QUANTUM_ID = re.compile(rb"_([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})\Z")
+_ID = re.compile(rb"_([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})\Z")
 
 
 class NodeStatus(enum.IntEnum):
@@ -56,7 +59,10 @@ class DagStatusError(QuantumExecError):
 
 @dataclass(frozen=True, slots=True)
 class DagStatus:
-    """A DAG at one moment; ``quanta`` is sorted, ``statuses`` has the same order."""
+    """A DAG at one moment; ``quanta`` is sorted, ``statuses`` has the same order.
+
+    As it is read, ids of clusters stand among those of quanta; `with_members` resolves them.
+    """
 
     is_ended: bool
     quanta: PackedIds
@@ -70,6 +76,14 @@ class DagStatus:
             is_there = self.quanta[places] == quanta
             found[is_there] = self.statuses[places[is_there]]
         return found
+
+    def with_members(self, clusters: RunClusters) -> "DagStatus":
+        """Return the same with the quanta of clusters in their place; raises as `quanta_of`."""
+        groups = clusters.quanta_of(unpack_ids(self.quanta))
+        sizes = [len(group) for group in groups]
+        members = pack_ids([quantum_id for group in groups for quantum_id in group])
+        order = np.argsort(members, kind="stable")
+        return DagStatus(self.is_ended, members[order], np.repeat(self.statuses, sizes)[order])
 
 
 NOTHING_KNOWN = DagStatus(False, np.zeros(0, "S16"), np.zeros(0, np.int8))
@@ -85,7 +99,7 @@ def parse_dag_status(content: bytes) -> DagStatus | None:
         if kind == b"DagStatus":
             dag_status = _status(ad.get(b"DagStatus"))
         elif kind == b"NodeStatus":
-            status, named = _status(ad.get(b"NodeStatus")), _QUANTUM_ID.search(ad.get(b"Node", b""))
+            status, named = _status(ad.get(b"NodeStatus")), _ID.search(ad.get(b"Node", b""))
             # Others are no quanta: the FINAL node.
             if named and status >= 0:
                 quanta.append(named[1].decode())
@@ -125,10 +139,17 @@ def _status(number: bytes | None) -> int:
 
 
 class DagStatusFile:
-    """A node status file that is looked at again and again, and read when it changed."""
+    """A node status file that is looked at again and again, and read when it changed.
 
-    def __init__(self, path: Path) -> None:
+    Parameters
+    ----------
+    clusters
+        What tells the quanta of nodes that stand for several.
+    """
+
+    def __init__(self, path: Path, clusters: RunClusters | None = None) -> None:
         self.path = path
+        self._clusters = clusters
         self._seen: tuple[int, int, int] | None = None
         self._last: DagStatus | None = None
 
@@ -154,14 +175,14 @@ class DagStatusFile:
         Raises
         ------
         DagStatusError
-            If it is there and cannot be read.
+            If it is there and cannot be read, or the cluster files that it takes cannot.
         """
         try:
             with self.path.open("rb") as file:
                 found = os.fstat(file.fileno())
                 seen = (found.st_ino, found.st_mtime_ns, found.st_size)
                 if seen != self._seen:
-                    self._last = parse_dag_status(file.read()) or self._last
+                    self._last = self._parse(file.read()) or self._last
                     self._seen = seen
         except FileNotFoundError:
             # Between two DAGs in one directory: what the former said holds no longer.
@@ -172,3 +193,15 @@ class DagStatusFile:
                 "file that NODE_STATUS_FILE names in the DAG"
             ) from error
         return self._last
+
+    def _parse(self, content: bytes) -> DagStatus | None:
+        found = parse_dag_status(content)
+        if found is None or self._clusters is None:
+            return found
+        try:
+            return found.with_members(self._clusters)
+        except (TransferError, FormatError) as error:
+            raise DagStatusError(
+                f"node status file {str(self.path)!r}: expected to read which quanta its nodes "
+                f"stand for, found {error}"
+            ) from error

@@ -138,6 +138,7 @@ def merge(
             start_ahead(store, run)
 
         from merger import dry_run as rehearsal
+        from merger.dag_clusters import RunClusters
         from merger.dag_status import DagStatusFile
         from merger.follow import DEFAULT_POLL_S, Ending
         from merger.leases import DEFAULT_LEASE_S
@@ -150,7 +151,8 @@ def merge(
             lease_s=lease or DEFAULT_LEASE_S,
             policies=policies_of(on_conflict, read),
         )
-        ending = Ending(DagStatusFile(dag_status) if dag_status else None, retries or 0)
+        clusters = RunClusters(store, run)
+        ending = Ending(DagStatusFile(dag_status, clusters) if dag_status else None, retries or 0)
         with (
             progress_bar(f"merge {run}", quiet=quiet) as progress,
             open_registry(database, config, progress.wait) as registry,

@@ -12,10 +12,11 @@ from merger.dag_status import DagStatusFile, NodeStatus
 from merger.exit_codes import ExitCode
 from merger.follow import Ending
 from merger.unfinished import UnfinishedReason
+from registry import names
 from registry.attempt import AttemptStatus
 from registry.graph_record import PredictedQuantum
 from tests import factories
-from tests.dag_files import write_dag_status
+from tests.dag_files import publish_cluster, write_dag_status
 from tests.fix_merge import MergeSite
 from tests.follow_steps import Steps
 from tests.merge_process import MergeProcess
@@ -216,6 +217,44 @@ def test_successful_without_delta(site: MergeSite, dag: Path) -> None:
     lost = site.graph.quanta[2].quantum_id
     assert f'calibrate {{"detector":1,"exposure":2}} {lost}' in stdout
     assert f"quantum-exec rerun {site.graph.run} --quantum ID --datastore {site.uri}" in stdout
+
+
+CLUSTER = "77777777-7777-5777-8777-777777777777"
+
+
+def test_successful_cluster_without_some_delta(site: MergeSite, dag: Path) -> None:
+    """A node that is done stands for all its quanta."""
+    publish_cluster(site.store, site.graph, CLUSTER, 1, 2)
+    site.put(site.delta(0, 1), site.delta(1, 2))
+    write_dag_status(dag, site.graph, [NodeStatus.DONE], clusters={CLUSTER: NodeStatus.DONE})
+    with follow(site, "--dag-status", str(dag)) as following:
+        report = following.report()
+    assert report["exit_code"] == ExitCode.DELTAS_MISSING
+    assert reasons(report) == {"successful_without_delta": 1}
+
+
+def test_quanta_of_a_failed_cluster_are_not_waited_for(site: MergeSite, dag: Path) -> None:
+    publish_cluster(site.store, site.graph, CLUSTER, 1, 2)
+    site.put(site.delta(0, 1), site.delta(1, 2))
+    write_dag_status(dag, site.graph, [NodeStatus.DONE], clusters={CLUSTER: NodeStatus.SUBMITTED})
+    with follow(site, "--dag-status", str(dag)) as following:
+        wait_merged(site, 2)
+        write_dag_status(dag, site.graph, [NodeStatus.DONE], clusters={CLUSTER: NodeStatus.ERROR})
+        report = following.report()
+    assert (report["exit_code"], report["n_deltas_merged"]) == (ExitCode.OK, 2)
+    assert sum(reasons(report).values()) == 1
+
+
+def test_cluster_file_that_cannot_be_read_is_told(site: MergeSite, dag: Path) -> None:
+    site.store.put(names.cluster_key(site.graph.run, CLUSTER), b"junk")
+    write_dag_status(dag, site.graph, [NodeStatus.DONE], clusters={CLUSTER: NodeStatus.DONE})
+    site.put(site.delta(0, 1))
+    words = ("merge", site.uri, site.graph.run, "--database", site.address)
+    with MergeProcess(*words, "--dag-status", str(dag)) as merging:
+        code, _, stderr = merging.end()
+    assert code == ExitCode.ERROR
+    assert f"cluster file '{names.cluster_key(site.graph.run, CLUSTER)}'" in stderr
+    assert site.rows("SELECT count(*) FROM merged_attempt") == [(1,)]
 
 
 def test_delta_that_is_leased_is_not_missing(site: MergeSite, dag: Path) -> None:
