@@ -6,6 +6,7 @@ A *key* is relative to the root of the datastore (``s3://bucket/prefix`` or ``fi
     <run>/<dataset_type>/<value>/…/<dataset_type>_<value>_….<attempt>.<ext>   datasets
     <run>/quantum-exec/graphs/<graph id>.json              graph record
     <run>/quantum-exec/graphs/<graph id>.quanta.jsonl.gz   predicted quanta of the graph
+    <run>/quantum-exec/init/<graph id>.json                what the init job found
     <run>/quantum-exec/jobs/<quantum id>.json              job
     <run>/quantum-exec/clusters/<cluster id>.json          quanta that one job carries
     <run>/quantum-exec/logs/<quantum id>.<attempt id>.log.gz  log of the task
@@ -43,6 +44,8 @@ CLUSTER_FILE = "cluster.json"
 QUANTA_DIR = "quanta"
 # Where the wrapper may upload by itself when the job is stopped; never uploaded, mode 0600.
 COMMIT_LINKS = "commit-links.json"
+# What the init job of a DAG found.
+INIT_FILE = "init.json"
 
 _RUN_PART = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.+@-]{{0,{MAX_NAME_LENGTH - 1}}}\Z")
 _UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
@@ -119,6 +122,11 @@ def graph_record_key(run: str, graph_id: str) -> str:
 def predicted_quanta_key(run: str, graph_id: str) -> str:
     """Key of the list of all quanta of a graph with their predicted outputs."""
     return f"{graph_prefix(run)}{graph_id}.quanta.jsonl.gz"
+
+
+def init_key(run: str, graph_id: str) -> str:
+    """Key of what the init job of a graph found on a worker."""
+    return f"{control_prefix(run)}init/{graph_id}.json"
 
 
 def job_prefix(run: str) -> str:
