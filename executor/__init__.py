@@ -16,6 +16,8 @@ module               subject
 `cli`                the command ``quantum-exec``, all but ``run``
 `command_options`    options that several commands share
 `worker_command`     ``quantum-exec run``, which starts once per quantum
+`init_check`         ``quantum-exec init``, the first job of a DAG
+`formats`            the formats of this release, compared with the access point's
 `exit_codes`         what its exit codes mean
 `quantum_run`        one attempt from a staged-in sandbox to a stage-out list
 `cluster_run`        the quanta of a cluster, one after the other in one job

@@ -40,6 +40,10 @@ def main() -> NoReturn:
     """Entry point of the console script; our own errors end in one line, not in a traceback."""
     if sys.argv[1:2] == ["run"]:
         sys.exit(worker_command.main(sys.argv[2:]))
+    if sys.argv[1:2] == ["init"]:
+        from executor import init_check
+
+        sys.exit(init_check.main(sys.argv[2:]))
     try:
         from executor.cli import app
 

@@ -19,6 +19,8 @@ _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 # Walking a sandbox of 100,000 files takes a second, so it is not walked all the time.
 _SCRATCH_SHARE = 20
+# A task that is killed so near its limit was killed for it; samples see less than the peak.
+_NEAR = 0.9
 _GRANTED = re.compile(r"^(Memory|Disk)\s*=\s*(\d+)\s*$", re.MULTILINE | re.IGNORECASE)
 
 
@@ -26,7 +28,9 @@ def limits_here(request: ResourceRequest, environment: Mapping[str, str]) -> Res
     """What a task must not exceed on this worker: what it asked for, or what it was given.
 
     A job may get more than its quantum asked for: by the submit configuration, or because a retry
-    asks for more. HTCondor tells in the ad of the slot (``Memory`` in MiB, ``Disk`` in KiB).
+    asks for more. HTCondor tells in the ad of the slot (``Memory`` in MiB, ``Disk`` in KiB). Of
+    memory what was granted is a limit also for a quantum that asked for none: a pool without
+    cgroups enforces nothing, and one job would take the memory of all others on its machine.
     """
     try:
         with open(environment["_CONDOR_MACHINE_AD"], encoding="utf-8", errors="replace") as file:
@@ -35,7 +39,7 @@ def limits_here(request: ResourceRequest, environment: Mapping[str, str]) -> Res
         return request
     return replace(
         request,
-        memory_mib=_larger(request.memory_mib, granted.get("memory", 0)),
+        memory_mib=max(request.memory_mib or 0, granted.get("memory", 0)) or None,
         scratch_mib=_larger(request.scratch_mib, granted.get("disk", 0) // 1024),
     )
 
@@ -50,6 +54,18 @@ class OverLimit:
 
     code: ExitCode
     message: str
+
+
+def oom_kills(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many processes of our control group the kernel has killed for want of memory."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        group = next(line[3:] for line in lines if line.startswith("0::"))
+        for line in (root / group.lstrip("/") / "memory.events").read_text().splitlines():
+            name, _, number = line.partition(" ")
+            if name == "oom_kill":
+                return int(number)
+    return 0
 
 
 def scratch_bytes(sandbox: Path) -> int:
@@ -75,6 +91,7 @@ class Watch:
     def __init__(self, request: ResourceRequest, sandbox: Path) -> None:
         self.max_rss_bytes = 0
         self.max_scratch_bytes = 0
+        self._oom_kills = oom_kills()
         self._request = request
         self._sandbox = sandbox
         self._started = time.monotonic()
@@ -120,7 +137,23 @@ class Watch:
         return OverLimit(
             ExitCode.OVER_MEMORY,
             f"memory: expected at most {asked} MiB, as asked for or granted; found "
-            f"{found / _MIB:.0f} MiB in {len(pids)} processes",
+            f"{found / _MIB:.0f} MiB in {len(pids)} processes; on a pool the next try asks for "
+            "more, up to requestMemoryMax",
+        )
+
+    def killed_for_memory(self, max_rss_bytes: int) -> OverLimit | None:
+        """Tell whether a task that SIGKILL ended was killed for its memory, as far as one can."""
+        asked = self._request.memory_mib
+        by_kernel = oom_kills() > self._oom_kills
+        is_near = asked is not None and max_rss_bytes >= _NEAR * asked * _MIB
+        if not by_kernel and not is_near:
+            return None
+        who = "the kernel, for want of memory" if by_kernel else "SIGKILL, near its limit of memory"
+        return OverLimit(
+            ExitCode.OVER_MEMORY,
+            f"memory: expected at most {asked or 'any'} MiB, found {max_rss_bytes / _MIB:.0f} MiB "
+            f"when the task was killed by {who}; on a pool the next try asks for more, up to "
+            "requestMemoryMax",
         )
 
     def _over_scratch(self, now: float) -> OverLimit | None:

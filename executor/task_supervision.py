@@ -94,7 +94,7 @@ class _Ended:
 
     def told(self, read_bytes: int, write_bytes: int) -> TaskEnd:
         code = os.waitstatus_to_exitcode(self.status)
-        watch = self.supervision.watch
+        watch, over = self.supervision.watch, self.supervision.over
         use = ResourceUse(
             round(self.wall_s, 6),
             round(self.usage.ru_utime + self.reaped.cpu_user_s, 6),
@@ -105,12 +105,14 @@ class _Ended:
             write_bytes,
             watch.max_scratch_bytes,
         )
+        if code == -signal.SIGKILL and over is None and self.supervision.stop.received is None:
+            over = watch.killed_for_memory(use.max_rss_bytes)
         return TaskEnd(
             code if code >= 0 else None,
             -code if code < 0 else None,
             self.supervision.stop.received,
             use,
-            self.supervision.over,
+            over,
             self.reaped.n_processes,
             self.supervision.log.end(2000).decode(errors="replace"),
         )

@@ -29,6 +29,9 @@ module               subject
 `nodes`              the jobs of a plan as DAGMan sees them
 `node_table`         the same in a file beside the DAG, for those who look at it later
 `hold_reasons`       why a job is held, and what is done about it
+`job_policy`         what HTCondor is to do with a job that goes wrong; growth of memory
+`submit_text`        text of submit descriptions: quoted, or refused
+`submit_files`       … of the jobs of a label, the init job, the merge
 `dag`                the files of a DAG: one job per quantum, ``registry-merge`` at the end
 `pool`               handing a DAG to HTCondor; only modules named ``pool…`` import htcondor2
 `pool_queue`         what HTCondor's queue has of a RUN

@@ -46,6 +46,12 @@ class SubmitConfiguration(
     """Jobs of the whole DAG that are in the queue at once; not a default of the labels."""
     max_starts: Positive = 8
     """Starts of one job after which it is given up, evictions counted."""
+    hold_retries: Count = 4
+    """Releases of a job that is held for a transfer; holds for memory are not counted."""
+    hold_retry_delay: Count = 60
+    """Seconds before the first release; each further one waits twice as long."""
+    hold_timeout: Positive = 86_400
+    """Seconds after which a job that waits for a person is removed; not if a person held it."""
     transfer_deadline: Positive = 1800
     """Seconds after which the plugin ends a transfer as failed."""
     project: str = ""

@@ -1,39 +1,58 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The files of a DAG: one job per quantum, DAGMan for the order, ``registry-merge`` as FINAL node.
+"""The files of a DAG: the init job, one job per node, DAGMan for the order, the merge as FINAL.
 
-External submit files with VARS, one per task label: inline descriptions leak VARS between nodes
-up to HTCondor 24.0. The text is written here because ``htcondor2.dags`` 25.14 leaves out the
-submit file of a FINAL node. No secret is in any of these files, nor in the job ads made of them.
+External submit files with VARS, one per label: inline descriptions leak VARS between nodes up to
+HTCondor 24.0. The text is written here because ``htcondor2.dags`` 25.14 leaves out the submit file
+of a FINAL node, and writes CATEGORY where MAXJOBS is meant.
 """
 
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from executor.submit.configuration import SubmitConfiguration
-from executor.submit.configuration_error import ConfigurationError
+from executor.submit.configuration import ConfigurationError, SubmitConfiguration
+from executor.submit.job_policy import dagman_retry
 from executor.submit.node_table import write_node_table
 from executor.submit.nodes import Node
 from executor.submit.requests import Requests
-from registry import names
+from executor.submit.submit_files import (
+    DATASTORE_ATTRIBUTE as DATASTORE_ATTRIBUTE,
+)
+from executor.submit.submit_files import (
+    INIT_LABEL,
+    MERGE_LABEL,
+    Submission,
+    init_submit_file,
+    merge_submit_file,
+    quantum_submit_file,
+)
+from executor.submit.submit_files import (
+    RUN_ATTRIBUTE as RUN_ATTRIBUTE,
+)
+from executor.submit.submit_files import (
+    STATUS_FILE as STATUS_FILE,
+)
+from executor.submit.submit_files import (
+    control_url_prefix as control_url_prefix,
+)
+from executor.submit.submit_text import node_word
 from registry.job import ResourceRequest
-from transfer_plugins.plugin_protocol import DEADLINE_ATTRIBUTE, ENDPOINT_ATTRIBUTE, JOB_SCHEME
 
 DAG_FILE = "run.dag"
-STATUS_FILE = "node-status.txt"
 DAGMAN_LOG = f"{DAG_FILE}.dagman.log"
-RUN_ATTRIBUTE = "QuantumExecRun"
-DATASTORE_ATTRIBUTE = "QuantumExecDatastore"
 
-_S3_URI = re.compile(r"s3://(?P<place>[A-Za-z0-9.-]+(/[A-Za-z0-9_.+@-]+)*)\Z")
-_SAFE_WORD = re.compile(r"[^\s\"';$\\]+\Z")
-# Settings of the merge on the access point: addresses of files and services, never a secret.
-_MERGE_VARIABLES = (
-    *("HOME", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "AWS_CA_BUNDLE"),
-    *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
-    *("PGSERVICE", "PGSERVICEFILE", "PGPASSFILE", "PGSYSCONFDIR", "PGSSLMODE", "LSST_DB_AUTH"),
-)
+# One worker may be broken; two are no accident.
+_INIT_RETRIES = 1
+_INIT_REQUESTS = {"request_memory": 256, "request_cpus": 1, "request_disk": 64}
+
+
+@dataclass(frozen=True, slots=True)
+class InitJob:
+    """The job that looks, before all others, whether a worker can run quanta of a graph."""
+
+    graph_id: str
+    is_done: bool = False
 
 
 def write_dag(
@@ -44,6 +63,7 @@ def write_dag(
     configuration: SubmitConfiguration,
     environment: Mapping[str, str] = os.environ,
     resources: Mapping[str, ResourceRequest] | None = None,
+    init: InitJob | None = None,
 ) -> Path:
     """Write a DAG and its submit files into an empty directory; returns the path of the DAG.
 
@@ -53,62 +73,120 @@ def write_dag(
         Where the merge's addresses of files and services are taken from.
     resources
         What the tasks of the graph ask for, by task label.
+    init
+        None: nothing is looked at before the first quanta.
 
     Raises
     ------
     ConfigurationError
-        If the datastore is not in S3, or a path cannot stand in a submit file.
+        If the datastore is not in S3, a path cannot stand in a submit file, or a quantum of
+        ``initTasks`` needs one of another label.
     """
-    control_url = control_url_prefix(datastore, run)
-    labels = sorted({node.label for node in nodes})
-    for label in labels:
-        requests = configuration.requests_of(label, (resources or {}).get(label))
-        text = quantum_submit_file(label, run, datastore, control_url, configuration, requests)
-        (directory / _submit_file(label)).write_text(text)
-    merge = merge_submit_file(run, datastore, configuration, environment)
-    (directory / "merge.sub").write_text(merge)
+    submission = Submission(run, datastore, configuration)
+    requests = {
+        label: configuration.requests_of(label, (resources or {}).get(label))
+        for label in sorted({node.label for node in nodes})
+    }
+    files = {
+        _submit_file(label): quantum_submit_file(submission, label, found)
+        for label, found in requests.items()
+    }
+    if init is not None:
+        asked = _init_requests(configuration)
+        files["init.sub"] = init_submit_file(submission, init.graph_id, asked)
+    files["merge.sub"] = merge_submit_file(submission, environment)
+    files["dagman.config"] = _DAGMAN_CONFIG
+    for name, text in files.items():
+        (directory / name).write_text(text)
     script = directory / "merge-status.sh"
     script.write_text(_MERGE_STATUS)
     script.chmod(0o755)
-    (directory / "dagman.config").write_text(_DAGMAN_CONFIG)
     write_node_table(directory, nodes)
     dag = directory / DAG_FILE
-    dag.write_text("\n".join(_dag_lines(nodes, configuration)) + "\n")
+    lines = _dag_lines(nodes, requests, configuration.init_tasks, init)
+    dag.write_text("\n".join(lines) + "\n")
     return dag
-
-
-def control_url_prefix(datastore: str, run: str) -> str:
-    """URL of our scheme for the control objects of a RUN; raises `ConfigurationError`."""
-    found = _S3_URI.match(datastore)
-    if not found:
-        raise ConfigurationError(
-            f"datastore: a pool needs s3://bucket/prefix of letters, digits and _ . + @ -, found "
-            f"{datastore!r}"
-        )
-    return f"{JOB_SCHEME}://{found['place']}/{names.control_prefix(run)}"
 
 
 def _submit_file(label: str) -> str:
     return f"quantum.{label}.sub"
 
 
-def _dag_lines(nodes: list[Node], configuration: SubmitConfiguration) -> Iterable[str]:
+def _init_requests(configuration: SubmitConfiguration) -> Requests:
+    """Return what the init job asks for: as any job of the run, but little."""
+    import msgspec
+
+    general = configuration.requests_of("")
+    return msgspec.structs.replace(
+        general, **_INIT_REQUESTS, number_of_retries=0, request_walltime=None
+    )
+
+
+def _dag_lines(
+    nodes: Sequence[Node],
+    requests: Mapping[str, Requests],
+    init_tasks: Sequence[str],
+    init: InitJob | None,
+) -> Iterator[str]:
     yield "CONFIG dagman.config"
     yield f"NODE_STATUS_FILE {STATUS_FILE} 60"
+    if init is not None:
+        yield f"JOB {INIT_LABEL} init.sub{' DONE' if init.is_done else ''}"
+        yield f'VARS {INIT_LABEL} memory="{_INIT_REQUESTS["request_memory"]}" retry="$(RETRY)"'
+        yield f"RETRY {INIT_LABEL} {_INIT_RETRIES} UNLESS-EXIT 21"
     for node in nodes:
-        done = " DONE" if node.is_done else ""
-        yield f"JOB {node.name} {_submit_file(node.label)}{done}"
-        yield f'VARS {node.name} job_file="{node.job_file}" quantum_id="{node.quantum_ids[0]}"'
-        requests = configuration.requests_of(node.label)
-        if requests.number_of_retries:
-            unless = requests.final_exit_codes()
-            ending = f" UNLESS-EXIT {unless[0]}" if unless else ""
-            yield f"RETRY {node.name} {requests.number_of_retries}{ending}"
+        yield from _node_lines(node, requests[node.label])
+    yield from _order(nodes, init_tasks, init)
+    for label, asked in requests.items():
+        if asked.max_jobs is not None:
+            yield f"MAXJOBS {node_word(label, 'label of maxJobs')} {asked.max_jobs}"
+    yield f"FINAL {MERGE_LABEL} merge.sub"
+    yield f"SCRIPT POST {MERGE_LABEL} merge-status.sh $RETURN $DAG_STATUS"
+
+
+def _node_lines(node: Node, requests: Requests) -> Iterator[str]:
+    name = node_word(node.name, "name of a node")
+    yield f"JOB {name} {_submit_file(node.label)}{' DONE' if node.is_done else ''}"
+    memory = node.memory_mib or requests.request_memory
+    yield (
+        f'VARS {name} job_file="{node.job_file}" quantum_id="{node.quantum_ids[0]}" '
+        f'quanta="{node.label}:{len(node.quantum_ids)}" node_name="{name}" '
+        f'memory="{memory}" retry="$(RETRY)"'
+    )
+    retry = dagman_retry(requests)
+    if retry:
+        yield f"RETRY {name} {retry}"
+    if requests.max_jobs is not None:
+        yield f"CATEGORY {name} {node.label}"
+
+
+def _order(nodes: Sequence[Node], init_tasks: Sequence[str], init: InitJob | None) -> Iterator[str]:
     for node in nodes:
         if node.parents:
             yield f"PARENT {' '.join(sorted(node.parents))} CHILD {node.name}"
-    yield "FINAL merge merge.sub"
-    yield "SCRIPT POST merge merge-status.sh $RETURN $DAG_STATUS"
+    done = {node.name for node in nodes if node.is_done}
+    roots = [node for node in nodes if not node.is_done and node.parents <= done]
+    if init is not None:
+        for root in roots:
+            yield f"PARENT {INIT_LABEL} CHILD {root.name}"
+    first = _first_nodes(nodes, init_tasks)
+    others = [root.name for root in roots if root.name not in first]
+    if first and others:
+        # DAGMan puts a node of its own between many parents and many children.
+        yield f"PARENT {' '.join(sorted(first))} CHILD {' '.join(others)}"
+
+
+def _first_nodes(nodes: Iterable[Node], init_tasks: Sequence[str]) -> set[str]:
+    """Names of the nodes that all others wait for; raises `ConfigurationError`."""
+    first = {node.name: node for node in nodes if node.label in init_tasks}
+    for node in first.values():
+        others = sorted(node.parents - first.keys())
+        if others:
+            raise ConfigurationError(
+                f"initTasks: expected labels whose quanta need none of another, found "
+                f"{node.label!r}: {node.name} needs {others[0]}"
+            )
+    return set(first)
 
 
 # A FINAL node decides the exit status of its DAG, so a merge that went well would turn a DAG with
@@ -120,112 +198,7 @@ _MERGE_STATUS = """#!/bin/sh
 """
 
 # DAGMan submits at most (submits per interval) / (scan interval) nodes a second: 20 by default.
+# A lower maxIdle lowers the first of them to a tenth of it, unless it is set here.
 _DAGMAN_CONFIG = """DAGMAN_USER_LOG_SCAN_INTERVAL = 1
 DAGMAN_MAX_SUBMITS_PER_INTERVAL = 100
 """
-
-
-def quantum_submit_file(
-    label: str,
-    run: str,
-    datastore: str,
-    control_url: str,
-    configuration: SubmitConfiguration,
-    requests: Requests,
-) -> str:
-    """Return the submit description that all quanta of a task label share.
-
-    One marker URL comes in and one goes out; HTCondor itself moves nothing else. Standard output
-    and error are not asked for: the log of the task goes to S3.
-    """
-    endpoint = configuration.s3_endpoint_url
-    lines = {
-        "universe": "vanilla",
-        "executable": _safe(configuration.worker_command(), "worker executable"),
-        "transfer_executable": "false",
-        "arguments": "run --log-level INFO",
-        "should_transfer_files": "YES",
-        "when_to_transfer_output": "ON_EXIT",
-        "transfer_input_files": f"{control_url}$(job_file)",
-        "transfer_output_files": names.STAGE_OUT_FILE,
-        "transfer_output_remaps": f'"{names.STAGE_OUT_FILE} = {control_url}$(job_file)"',
-        "request_cpus": str(requests.request_cpus),
-        "request_memory": str(requests.request_memory),
-        "request_disk": f"{requests.request_disk}MB",
-        "batch_name": run,
-        f"My.{RUN_ATTRIBUTE}": f'"{run}"',
-        f"My.{DATASTORE_ATTRIBUTE}": f'"{datastore}"',
-        "My.QuantumExecTaskLabel": f'"{label}"',
-        "My.QuantumExecQuantumId": '"$(quantum_id)"',
-        f"My.{DEADLINE_ATTRIBUTE}": str(configuration.transfer_deadline),
-        **({f"My.{ENDPOINT_ATTRIBUTE}": f'"{_safe(endpoint, "endpoint")}"'} if endpoint else {}),
-        **_policy(configuration),
-    }
-    return _submit_text(lines)
-
-
-def _policy(configuration: SubmitConfiguration) -> dict[str, str]:
-    """What HTCondor is to do with jobs that it cannot bring to an end.
-
-    A held node hangs its DAG for ever, so holds end; a plugin that cannot be executed cycles
-    without a hold (NumShadowStarts climbs, NumJobStarts stays 0), and one that is killed during
-    the upload makes the whole job run again without limit.
-    """
-    return {
-        "job_max_vacate_time": "60",
-        "job_lease_duration": "600",
-        "periodic_hold": "JobStatus != 5 && NumShadowStarts > 8 && NumJobStarts =?= 0",
-        "periodic_release": (
-            "NumHolds < 4 && "
-            "((HoldReasonCode == 13 && time() - EnteredCurrentStatus > 120)"
-            " || (HoldReasonCode == 12 && time() - EnteredCurrentStatus > 300))"
-        ),
-        "periodic_remove": (
-            "(JobStatus == 5 && HoldReasonCode != 1 && time() - EnteredCurrentStatus > 3600)"
-            f" || (JobStatus == 1 && NumJobStarts > {configuration.max_starts})"
-        ),
-    }
-
-
-def merge_submit_file(
-    run: str,
-    datastore: str,
-    configuration: SubmitConfiguration,
-    environment: Mapping[str, str],
-) -> str:
-    """Return the submit description of the FINAL node.
-
-    Local universe: it runs on the access point, the only place with a credential of the database.
-    """
-    # The file may be a minute old by then. What it calls done is done, and a delta lost if there is
-    # none; of quanta that were done since, the merge only says that they may still come.
-    words = ["merge", datastore, run, "--dag-status", STATUS_FILE]
-    if configuration.merge_config:
-        words += ["--config", configuration.merge_config]
-    if configuration.s3_endpoint_url:
-        words += ["--endpoint-url", configuration.s3_endpoint_url]
-    variables = [f"{n}={environment[n]}" for n in _MERGE_VARIABLES if environment.get(n)]
-    lines = {
-        "universe": "local",
-        "executable": _safe(configuration.merge_command(), "merge executable"),
-        "arguments": " ".join(_safe(word, "argument of registry-merge") for word in words),
-        "environment": f'"{" ".join(_safe(v, "environment of the merge") for v in variables)}"',
-        "output": "merge.out",
-        "error": "merge.err",
-        "batch_name": run,
-        f"My.{RUN_ATTRIBUTE}": f'"{run}"',
-    }
-    return _submit_text(lines)
-
-
-def _submit_text(lines: Mapping[str, str]) -> str:
-    return "".join(f"{key} = {value}\n" for key, value in lines.items()) + "queue\n"
-
-
-def _safe(word: str, what: str) -> str:
-    """Refuse what a submit file would read as something else."""
-    if not _SAFE_WORD.match(word):
-        raise ConfigurationError(
-            f"{what}: expected no white space, quotes, ;, $ or backslash, found {word!r}"
-        )
-    return word

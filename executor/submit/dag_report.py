@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A plan on the pool: submitted as a DAG, perhaps waited for, and told to a person or as JSON."""
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from executor.submit.arrangement import arrange, publish_arrangement
 from executor.submit.configuration import SubmitConfiguration
+from executor.submit.dag import InitJob
 from executor.submit.plan import Plan
 from executor.submit.pool import SubmittedDag, submit_dag, wait_for_dag
+from registry import names
 from registry.delta import Delta
 from registry.job import ResourceRequest
-from transfer_plugins.object_store import ObjectStore
+from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ def run_on_pool(
         for node in found.nodes
         for more in [[memory[q] for q in node.quantum_ids if memory and q in memory]]
     ]
-    submitted = submit_dag(nodes, plan.run, place, found.configuration, asked)
+    init = init_job_of(plan, store)
+    submitted = submit_dag(nodes, plan.run, place, found.configuration, asked, init)
     code = wait_for_dag(submitted) if wait else None
     return DagEnd(
         plan.run,
@@ -114,6 +118,27 @@ def run_on_pool(
         code,
         list(found.again),
     )
+
+
+def init_job_of(plan: Plan, store: ObjectStore) -> InitJob | None:
+    """Return the init job of a plan; None where no graph record tells what is to be run.
+
+    It is done if an earlier one of the graph found nothing wrong.
+    """
+    first = next(iter(plan.quanta), None)
+    if first is None:
+        return None
+    graph_id = plan.job_of(first).graph_id
+    try:
+        store.head(names.graph_record_key(plan.run, graph_id))
+    except ObjectNotFoundError:
+        return None
+    try:
+        before = json.loads(store.get(names.init_key(plan.run, graph_id)))
+        is_done = isinstance(before, dict) and before.get("error", "") is None
+    except (ObjectNotFoundError, ValueError):
+        is_done = False
+    return InitJob(graph_id, is_done)
 
 
 def resources_of(plan: Plan) -> dict[str, ResourceRequest]:

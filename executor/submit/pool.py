@@ -14,12 +14,12 @@ from executor.submit.checks import raise_errors, submit_path_findings
 from executor.submit.configuration import SubmitConfiguration
 from executor.submit.dag import (
     DAGMAN_LOG,
-    DATASTORE_ATTRIBUTE,
-    RUN_ATTRIBUTE,
+    InitJob,
     write_dag,
 )
 from executor.submit.nodes import Node
 from executor.submit.pool_queue import PoolError, bindings, refuse_queued
+from executor.submit.submit_files import Submission, dag_attributes
 from registry.job import ResourceRequest
 from registry.names import CONTROL
 
@@ -38,6 +38,7 @@ def submit_dag(
     datastore: str,
     configuration: SubmitConfiguration,
     resources: Mapping[str, ResourceRequest] | None = None,
+    init: InitJob | None = None,
 ) -> SubmittedDag:
     """Write a DAG into a directory of its own and submit it, unless one of this RUN is queued.
 
@@ -57,8 +58,11 @@ def submit_dag(
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         directory = root / stamp
         directory.mkdir()
-        dag = write_dag(directory, nodes, run, datastore, configuration, resources=resources)
-        return SubmittedDag(_submit(dag, run, datastore, configuration), directory)
+        dag = write_dag(
+            directory, nodes, run, datastore, configuration, resources=resources, init=init
+        )
+        attributes = dag_attributes(Submission(run, datastore, configuration), nodes)
+        return SubmittedDag(_submit(dag, run, configuration, attributes), directory)
 
 
 @contextmanager
@@ -68,16 +72,20 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _submit(dag: Path, run: str, datastore: str, configuration: SubmitConfiguration) -> int:
+def _submit(
+    dag: Path, run: str, configuration: SubmitConfiguration, attributes: Mapping[str, str]
+) -> int:
     htcondor2 = bindings()
     before = Path.cwd()
     # Paths in a DAG are relative to the directory in which it is submitted.
     os.chdir(dag.parent)
     try:
-        options = {"maxidle": configuration.max_idle, "batch-name": run}
+        options: dict[str, Any] = {"maxidle": configuration.max_idle, "batch-name": run}
+        if configuration.max_jobs is not None:
+            options["maxjobs"] = configuration.max_jobs
         submit = htcondor2.Submit.from_dag(dag.name, options)
-        submit[f"My.{RUN_ATTRIBUTE}"] = f'"{run}"'
-        submit[f"My.{DATASTORE_ATTRIBUTE}"] = f'"{datastore}"'
+        for name, value in attributes.items():
+            submit[name] = value
         return int(htcondor2.Schedd().submit(submit).cluster())
     except (htcondor2.HTCondorException, OSError, ValueError) as error:
         raise PoolError(f"schedd: the DAG {dag} was not accepted: {error}") from error

@@ -2,8 +2,8 @@
 """Submit descriptions: one for all jobs of a label, one for the init job, one for the merge.
 
 What differs from job to job is in the VARS of the DAG file: ``job_file``, ``quantum_id``,
-``quanta``, ``node_name``, ``memory`` and ``retry``. No secret is in any of these files, nor in the job ads made of
-them, which every user of a pool can read.
+``quanta``, ``node_name``, ``memory`` and ``retry``. No secret is in any of these files, nor in the
+job ads made of them, which every user of a pool can read.
 """
 
 import getpass

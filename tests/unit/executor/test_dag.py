@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The files of a DAG, as text; a pool reads them in ``tests/pool``."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -55,7 +56,10 @@ def test_dag_has_a_node_for_each_quantum_and_the_order_of_the_graph(tmp_path: Pa
         "JOB isr_22 quantum.isr.sub",
         "JOB coadd_33 quantum.coadd.sub",
     ]
-    assert 'VARS coadd_33 job_file="jobs/33.json" quantum_id="33"' in lines
+    assert (
+        'VARS coadd_33 job_file="jobs/33.json" quantum_id="33" quanta="coadd:1" '
+        'node_name="coadd_33" memory="2048" retry="$(RETRY)"'
+    ) in lines
     assert [line for line in lines if line.startswith("PARENT")] == [
         "PARENT isr_11 isr_22 CHILD coadd_33"
     ]
@@ -136,8 +140,16 @@ def requests(tmp_path: Path, configuration: SubmitConfiguration) -> dict[str, li
     """CPUs, memory and disk that each task's jobs ask for."""
     write_dag(tmp_path, NODES, RUN, DATASTORE, configuration, {}, ASKED)
     texts = {label: (tmp_path / f"quantum.{label}.sub").read_text() for label in ("isr", "coadd")}
-    names = ("request_cpus", "request_memory", "request_disk")
-    return {label: [settings(text)[n] for n in names] for label, text in texts.items()}
+    dag = (tmp_path / "run.dag").read_text()
+    memory = {label: re.search(rf'VARS {label}_.* memory="(\d+)"', dag) for label in texts}
+    return {
+        label: [
+            settings(text)["request_cpus"],
+            (memory[label] or [""] * 2)[1],
+            settings(text)["request_disk"],
+        ]
+        for label, text in texts.items()
+    }
 
 
 def test_jobs_ask_for_what_the_graph_says(tmp_path: Path) -> None:
