@@ -15,7 +15,7 @@ from typing import Any
 from executor.submit.arrangement import Arrangement
 from executor.submit.checks import Finding
 from executor.submit.configuration_error import ConfigurationError
-from executor.submit.dag import write_dag
+from executor.submit.dag import InitJob, write_dag
 from executor.submit.requests import Requests
 from registry.job import ResourceRequest
 from registry.quantum_cluster import write_quantum_cluster
@@ -108,8 +108,10 @@ def write_dry_run(
     """
     directory = _empty_directory(output)
     configuration, nodes = arrangement.configuration, arrangement.nodes
-    run = arrangement.plan.run
-    write_dag(directory, nodes, run, datastore.rstrip("/"), configuration, resources=resources)
+    plan, place = arrangement.plan, datastore.rstrip("/")
+    run, first = plan.run, next(iter(plan.quanta), None)
+    init = InitJob(plan.job_of(first).graph_id) if first else None
+    write_dag(directory, nodes, run, place, configuration, resources=resources, init=init)
     if arrangement.clusters:
         (directory / "clusters").mkdir()
     for cluster in arrangement.clusters:
