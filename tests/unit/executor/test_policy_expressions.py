@@ -2,6 +2,7 @@
 """The expressions of the policy, evaluated by HTCondor's own ClassAd library."""
 
 import time
+from typing import Any
 
 import classad2
 import pytest
@@ -57,12 +58,12 @@ def test_each_hold_for_memory_asks_for_more(n_holds: int, asked: int) -> None:
     ],
 )
 def test_memory_is_released_until_there_is_no_more(code: int, subcode: int, name: str) -> None:
-    held = {"HoldReasonCode": code, "HoldReasonSubCode": subcode}
+    held: dict[str, Any] = {"HoldReasonCode": code, "HoldReasonSubCode": subcode}
     for n_holds, expected in ((1, "released"), (2, "released"), (3, "removed")):
         ad = job(**held, NumHolds=n_holds, NumHoldsByReason={name: n_holds}, MemoryUsage=340)
         assert after(ad) == expected
     assert ad.eval("PeriodicRemoveReason") == (
-        "memory: asked for 350 MiB, used 340 MiB; raise requestMemoryMax (350 MiB) and restart "
+        "memory: asked for 350 MiB, last measured 340 MiB; raise requestMemoryMax (350 MiB) and restart "
         "the run; held before: because"
     )
 
@@ -94,7 +95,8 @@ def test_holds_end_as_the_table_says(
 
 
 def test_missing_credential_waits_for_a_person_but_not_in_the_init_job() -> None:
-    held = {"HoldReasonCode": 13, "HoldReasonSubCode": 256, "HoldReason": "S3 said AccessDenied: x"}
+    denied = "S3 said AccessDenied: x"
+    held: dict[str, Any] = {"HoldReasonCode": 13, "HoldReasonSubCode": 256, "HoldReason": denied}
     assert after(job(**held, held_s=500)) == "held"
     assert after(job(**held, waits_for_person=False)) == "removed"
     passing = {**held, "HoldReason": "connection reset"}
@@ -112,7 +114,7 @@ def test_missing_credential_waits_for_a_person_but_not_in_the_init_job() -> None
     ],
 )
 def test_exit_over_memory_is_held_while_there_is_more(
-    exit_: dict[str, object], n_holds: int, expected: bool
+    exit_: dict[str, Any], n_holds: int, expected: bool
 ) -> None:
     ad = job(**exit_, NumHoldsByReason={"JobPolicy": n_holds}, JobStatus=2)
     assert ad.eval("on_exit_hold") is expected
