@@ -111,7 +111,8 @@ def _exit_lines(requests: Requests) -> dict[str, str]:
     lines = {
         "on_exit_hold": f"{over} && {_memory_of(0)} < {_MAX}",
         "on_exit_hold_reason": (
-            f'strcat("memory: asked for ", RequestMemory, " MiB, last measured ", MemoryUsage ?: "more", '
+            'strcat("memory: asked for ", RequestMemory, " MiB, last measured ", '
+            'MemoryUsage ?: "none", '
             f'ifThenElse(ExitCode =?= {ExitCode.OVER_MEMORY:d}, " MiB", " MiB when killed"), '
             '"; the next try asks for more, up to requestMemoryMax")'
         ),
@@ -185,7 +186,8 @@ def _remove_lines(configuration: SubmitConfiguration, waits_for_person: bool) ->
         "periodic_remove": f"{_IS_HELD} && ({causes})",
         "My.PeriodicRemoveReason": (
             f'strcat(ifThenElse({is_outgrown}, strcat("memory: asked for ", RequestMemory, '
-            f'" MiB, last measured ", MemoryUsage ?: "more", " MiB; raise requestMemoryMax (", {_MAX}, '
+            '" MiB, last measured ", MemoryUsage ?: "none", " MiB; raise requestMemoryMax (", '
+            f"{_MAX}, "
             '" MiB) and restart the run; held before: "), "held too long or in vain: "), '
             'HoldReason ?: "no reason")'
         ),

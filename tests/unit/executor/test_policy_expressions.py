@@ -63,8 +63,8 @@ def test_memory_is_released_until_there_is_no_more(code: int, subcode: int, name
         ad = job(**held, NumHolds=n_holds, NumHoldsByReason={name: n_holds}, MemoryUsage=340)
         assert after(ad) == expected
     assert ad.eval("PeriodicRemoveReason") == (
-        "memory: asked for 350 MiB, last measured 340 MiB; raise requestMemoryMax (350 MiB) and restart "
-        "the run; held before: because"
+        "memory: asked for 350 MiB, last measured 340 MiB; raise requestMemoryMax (350 MiB) "
+        "and restart the run; held before: because"
     )
 
 
