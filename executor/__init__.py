@@ -46,6 +46,7 @@ module               subject
 `demo`               a survey of real pixels and a pipeline over it, as an example
 `graph`              graph files, and what can be asked of them
 `submit`             the local runner, DAGMan, rerun
+`bundle`             our programs as files that travel with a job
 ===================  ==========================================================================
 
 A worker imports nothing of `executor.graph` and `executor.submit`, no database driver and no

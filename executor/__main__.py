@@ -16,6 +16,7 @@ _CODES = {
     "configuration": ExitCode.USAGE,
     "selection": ExitCode.USAGE,
     "not_submittable": ExitCode.USAGE,
+    "bundle": ExitCode.USAGE,
     "run_not_found": ExitCode.USAGE,
     "invalid_task": ExitCode.INVALID_QUANTUM,
     "input_not_ready": ExitCode.STAGE_IN_FAILED,

@@ -13,6 +13,7 @@ from typing import Annotated, Optional
 import typer
 
 from executor import worker_command
+from executor.bundle.command import bundle
 from executor.command_options import (
     DataOption,
     DatastoreOption,

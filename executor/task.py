@@ -47,9 +47,15 @@ def command_of(job: Job, attempt_id: str, sandbox: Path) -> list[str]:
         If a placeholder names nothing, or one dataset where there are several.
     """
     if job.task.function is not None:
-        return [sys.executable, "-m", "executor.function_task"]
+        return [sys.executable, *_words_of_function_task()]
     values = _Placeholders(job, attempt_id, sandbox)
     return [word for argument in job.task.command or [] for word in values.expand(argument)]
+
+
+def _words_of_function_task() -> list[str]:
+    """How Python is told to run `executor.function_task`; from an archive if we come from one."""
+    archive = getattr(getattr(__spec__, "loader", None), "archive", None)
+    return ["-m", "executor.function_task"] if archive is None else [archive, "function-task"]
 
 
 class _Placeholders:

@@ -163,7 +163,8 @@ def test_no_module_has_the_name_of_another_ones_package() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", [*PACKAGES, "executor.graph", "executor.submit", "merger.commands"]
+    "package",
+    [*PACKAGES, "executor.graph", "executor.submit", "executor.bundle", "merger.commands"],
 )
 def test_package_door_names_every_module(package: str) -> None:
     found = importlib.import_module(package)

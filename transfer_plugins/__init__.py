@@ -12,6 +12,7 @@ module                 subject
 `arriving_file`        files that are being written, and are no objects yet
 `file_walk`            the files of a directory, in the order in which S3 lists keys
 `s3_object_store`      the same over S3, with boto3
+`packed_boto3`         sessions of boto3, also from the archive of a bundle
 `s3_bulk_reading`      the same, for tens of thousands of small objects; only for the merger
 `checksums`            SHA-256 of files
 `concurrency`          many transfers at once

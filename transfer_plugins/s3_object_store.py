@@ -307,9 +307,10 @@ def _told_by_s3(error: "ClientError", where: str) -> TransferError:
 
 
 def _make_client(endpoint_url: str | None) -> "S3Client":
-    import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
+
+    from transfer_plugins.packed_boto3 import new_session
 
     # At DEBUG it logs whole requests, and with them the token of a session.
     log = logging.getLogger("botocore")
@@ -331,7 +332,7 @@ def _make_client(endpoint_url: str | None) -> "S3Client":
         response_checksum_validation="when_required",
     )
     try:
-        return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+        return new_session().client("s3", endpoint_url=endpoint_url, config=config)
     except ValueError as error:
         raise InvalidDatastoreError(
             "expected the address of an S3 service such as https://s3.example.org, found "

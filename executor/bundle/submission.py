@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A bundle in a submission: its archive in the datastore, and the lines of a submit file."""
+
+from pathlib import Path
+
+from executor.bundle.bundle_record import PLUGIN_FILE, BundleRecord, read_bundle
+from registry import names
+from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
+from transfer_plugins.plugin_protocol import (
+    JOB_SCHEME,
+    OBJECT_SCHEME,
+    WORKER_ATTRIBUTE,
+    WORKER_CHECKSUM_ATTRIBUTE,
+)
+
+
+def publish_worker(directory: Path, store: ObjectStore) -> BundleRecord:
+    """Upload the worker archive of a bundle if the datastore has none of its checksum.
+
+    Raises
+    ------
+    BundleError
+        If the bundle is damaged or not there.
+    TransferError
+        If the datastore cannot be reached, or refuses.
+    """
+    record = read_bundle(directory)
+    try:
+        found = store.head(record.worker_key)
+        # A worker compares it anyway; here a damaged one is mended before anything is queued.
+        is_there = found.size_bytes == record.worker.size_bytes and (
+            found.checksum in (None, record.worker.checksum)
+        )
+    except ObjectNotFoundError:
+        is_there = False
+    if not is_there:
+        path = directory / names.WORKER_ARCHIVE
+        store.upload(path, record.worker_key, record.worker.checksum)
+    return record
+
+
+def worker_lines(directory: Path, datastore: str) -> dict[str, str]:
+    """Lines of a submit description with which a job brings its own programs.
+
+    The plugin travels with the job, and brings the worker archive; Python is the machine's own.
+    The bundle was looked at when its archive was published.
+    """
+    record = read_bundle(directory)
+    executable, *words = record.python.split()
+    plugin = directory.resolve() / PLUGIN_FILE
+    archive = f"{datastore.rstrip('/')}/{record.worker_key}"
+    return {
+        "executable": executable,
+        "transfer_executable": "false",
+        "arguments": " ".join([*words, names.WORKER_ARCHIVE, "run --log-level INFO"]),
+        "transfer_plugins": f"{OBJECT_SCHEME},{JOB_SCHEME}={plugin}",
+        f"My.{WORKER_ATTRIBUTE}": f'"{archive}"',
+        f"My.{WORKER_CHECKSUM_ATTRIBUTE}": f'"{record.worker.checksum}"',
+    }
