@@ -139,25 +139,31 @@ def _parse_arguments(arguments: list[str]) -> tuple[Path, Path, bool]:
 def _transfer_all(call: Call, settings: Settings) -> None:
     """Carry out requests up to the first that fails; the job is held or run again anyway."""
     for request in call.requests:
-        call.results.append(_transfer_one(request, call.is_upload, settings))
+        is_first = request is call.requests[0]
+        call.results.append(_transfer_one(request, call.is_upload, settings, is_first=is_first))
         if not call.results[-1]["TransferSuccess"]:
             return
 
 
-def _transfer_one(request: Request, is_upload: bool, settings: Settings) -> ClassAd:
+def _transfer_one(
+    request: Request, is_upload: bool, settings: Settings, *, is_first: bool
+) -> ClassAd:
     started = time.time()
     try:
         moved = _action(request, is_upload)(request, settings)
+        worker = (0, 0) if is_upload or not is_first else _bring_worker(request, settings)
     except Exception as error:
         return result_ad(request, is_upload, started, error=error)
-    return result_ad(request, is_upload, started, n_files=moved[0], n_bytes=moved[1])
+    return result_ad(
+        request, is_upload, started, n_files=moved[0] + worker[0], n_bytes=moved[1] + worker[1]
+    )
 
 
 def _action(request: Request, is_upload: bool) -> Callable[[Request, Settings], tuple[int, int]]:
     actions = {
         (OBJECT_SCHEME, False): _download_object,
         (OBJECT_SCHEME, True): _upload_object,
-        (JOB_SCHEME, False): _stage_in_job_and_worker,
+        (JOB_SCHEME, False): _stage_in_job,
         (JOB_SCHEME, True): _stage_out_job,
     }
     if request.flaw is not None:
@@ -192,10 +198,10 @@ def _upload_object(request: Request, settings: Settings) -> tuple[int, int]:
     return 1, request.path.stat().st_size
 
 
-def _stage_in_job_and_worker(request: Request, settings: Settings) -> tuple[int, int]:
-    n_files, n_bytes = _stage_in_job(request, settings)
+def _bring_worker(request: Request, settings: Settings) -> tuple[int, int]:
+    """Bring the programs, where a job has none on its machine; once in each call."""
     if settings.worker_uri is None:
-        return n_files, n_bytes
+        return 0, 0
     from transfer_plugins.worker_archive import WorkerArchive, cache_directory, place_archive
 
     archive = WorkerArchive(settings.worker_uri, settings.worker_checksum or "")
@@ -205,7 +211,7 @@ def _stage_in_job_and_worker(request: Request, settings: Settings) -> tuple[int,
         cache_directory(settings.worker_cache),
         endpoint_url=settings.endpoint_url,
     )
-    return n_files + bool(fetched), n_bytes + fetched
+    return int(fetched > 0), fetched
 
 
 def _stage_in_job(request: Request, settings: Settings) -> tuple[int, int]:

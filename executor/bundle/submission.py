@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A bundle in a submission: its archive in the datastore, and the lines of a submit file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from executor.bundle.bundle_record import PLUGIN_FILE, BundleRecord, read_bundle
+from executor.submit.configuration import SubmitConfiguration
 from registry import names
 from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
 from transfer_plugins.plugin_protocol import (
@@ -39,21 +41,31 @@ def publish_worker(directory: Path, store: ObjectStore) -> BundleRecord:
     return record
 
 
-def worker_lines(directory: Path, datastore: str) -> dict[str, str]:
-    """Lines of a submit description with which a job brings its own programs.
+def bundled(
+    lines: Mapping[str, str], configuration: SubmitConfiguration, datastore: str
+) -> dict[str, str]:
+    """Return the lines of a submit description for jobs that bring their own programs.
 
-    The plugin travels with the job, and brings the worker archive; Python is the machine's own.
-    The bundle was looked at when its archive was published.
+    The plugin travels with the job and brings the worker archive; Python is the machine's own.
+    Without a bundle in the configuration the lines stay as they are.
+
+    Raises
+    ------
+    BundleError
+        If the bundle is damaged or not there.
     """
+    if not configuration.bundle:
+        return dict(lines)
+    directory = Path(configuration.bundle).resolve()
     record = read_bundle(directory)
     executable, *words = record.python.split()
-    plugin = directory.resolve() / PLUGIN_FILE
     archive = f"{datastore.rstrip('/')}/{record.worker_key}"
     return {
+        **lines,
         "executable": executable,
         "transfer_executable": "false",
-        "arguments": " ".join([*words, names.WORKER_ARCHIVE, "run --log-level INFO"]),
-        "transfer_plugins": f"{OBJECT_SCHEME},{JOB_SCHEME}={plugin}",
+        "arguments": " ".join([*words, names.WORKER_ARCHIVE, lines["arguments"]]),
+        "transfer_plugins": f"{OBJECT_SCHEME},{JOB_SCHEME}={directory / PLUGIN_FILE}",
         f"My.{WORKER_ATTRIBUTE}": f'"{archive}"',
         f"My.{WORKER_CHECKSUM_ATTRIBUTE}": f'"{record.worker.checksum}"',
     }

@@ -30,10 +30,10 @@ def main() -> int:
 
         return function_task.main()
     sys.path.insert(1, packages)
-    if sys.argv[1:2] == ["run"]:
-        from executor import worker_command
+    if sys.argv[1:2] in (["run"], ["init"]):
+        from executor import __main__ as program
 
-        return worker_command.main(sys.argv[2:])
+        program.main()
     sys.stderr.write(_USAGE + "\n")
     return 2
 

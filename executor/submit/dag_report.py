@@ -4,8 +4,10 @@
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from executor.bundle.submission import publish_worker
 from executor.submit.arrangement import arrange, publish_arrangement
 from executor.submit.configuration import SubmitConfiguration
 from executor.submit.dag import InitJob
@@ -100,6 +102,8 @@ def run_on_pool(
     asked = resources_of(plan) if resources is None else resources
     found = arrange(plan, done, configuration, asked)
     publish_arrangement(found, store)
+    if configuration.bundle:
+        publish_worker(Path(configuration.bundle), store)
     place = datastore.rstrip("/")
     nodes = [
         replace(node, memory_mib=max(more, default=node.memory_mib))

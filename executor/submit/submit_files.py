@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from executor.bundle.submission import bundled
 from executor.formats import formats_text, submitted_formats
 from executor.submit.configuration import ConfigurationError, SubmitConfiguration
 from executor.submit.job_policy import memory_lines, policy_lines
@@ -135,6 +136,7 @@ def quantum_submit_file(submission: Submission, label: str, requests: Requests) 
         **policy_lines(configuration, requests),
         **_attributes(requests, label),
     }
+    lines = bundled(lines, configuration, submission.datastore)
     return submit_text(lines | _own_lines(requests, lines))
 
 
@@ -163,6 +165,7 @@ def init_submit_file(submission: Submission, graph_id: str, requests: Requests) 
         **policy_lines(configuration, requests, waits_for_person=False),
         **_attributes(requests, INIT_LABEL),
     }
+    lines = bundled(lines, configuration, submission.datastore)
     return submit_text(lines | _own_lines(requests, lines))
 
 
