@@ -2,6 +2,7 @@
 """Only lists the fixture modules, one per service."""
 
 pytest_plugins = [
+    "tests.fix_bundle",
     "tests.fix_chain",
     "tests.fix_hypothesis",
     "tests.fix_merge",

@@ -13,7 +13,7 @@ import classad2
 
 # HTCondor fills the file for the answer with this many spaces, and asks not to truncate it.
 N_SPACES = 19264
-COMMAND = [sys.executable, "-m", "transfer_plugins.htcondor_plugin"]
+COMMAND: list[str | Path] = [sys.executable, "-m", "transfer_plugins.htcondor_plugin"]
 
 Ad = dict[str, Any]
 
@@ -53,7 +53,7 @@ class PluginCall:
         *,
         is_upload: bool = False,
         job_ad: Mapping[str, str | int] | None = None,
-        command: Sequence[str] = COMMAND,
+        command: Sequence[str | Path] | None = None,
     ) -> None:
         self.infile, self.outfile = scratch / ".plugin.in", scratch / ".plugin.out"
         write_infile(self.infile, requests)
@@ -64,7 +64,7 @@ class PluginCall:
             (scratch / ".job.ad").write_text(classad2.ClassAd(dict(job_ad)).printOld())
         words = ["-infile", str(self.infile), "-outfile", str(self.outfile)]
         self.process = subprocess.Popen(
-            [*command, *words, *(["-upload"] if is_upload else [])],
+            [*(command or COMMAND), *words, *(["-upload"] if is_upload else [])],
             cwd=scratch,
             env=variables,
             stdin=subprocess.DEVNULL,

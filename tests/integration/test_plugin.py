@@ -29,6 +29,8 @@ from transfer_plugins.object_store import ObjectStore, open_store
 from transfer_plugins.plugin_protocol import ENDPOINT_ATTRIBUTE
 from transfer_plugins.stage_out import read_list
 
+pytestmark = pytest.mark.usefixtures("plugin_command")
+
 JOB_KEY = names.job_key(RUN, QUANTUM_ID)
 SECRET = "s3cr3t-Key/of+the=tests"
 
