@@ -141,6 +141,9 @@ def run_local(
 
 for command in (submit, pause, resume, stop, restart, rerun):
     app.command()(command)
+app.command("submit")(submit)
+app.command("bundle")(bundle)
+app.command("rerun")(rerun)
 app.command("shell")(shell)
 app.add_typer(graph_app, name="graph")
 

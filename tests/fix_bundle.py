@@ -17,7 +17,8 @@ BARE_PYTHON = [sys.executable, "-I", "-S"]
 
 def make_bundle(directory: Path, *words: str, **options: Any) -> dict[str, Any]:
     """Make a bundle; returns what the command reports."""
-    command = [Path(sys.executable).with_name("quantum-exec"), "bundle", "--output", directory]
+    program = Path(sys.executable).with_name("quantum-exec")
+    command: list[str | Path] = [program, "bundle", "--output", directory]
     done = subprocess.run(
         [*command, "--json", *words], capture_output=True, text=True, check=True, **options
     )
