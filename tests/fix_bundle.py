@@ -11,7 +11,7 @@ import pytest
 
 from tests import plugin_process
 
-BARE_PYTHON = [sys.executable, "-I", "-S"]
+BARE_PYTHON: list[str | Path] = [sys.executable, "-I", "-S"]
 """No site packages, no variable of Python's: what a worker has that nobody prepared."""
 
 

@@ -121,7 +121,13 @@ def test_python_that_is_too_old_is_told_in_ads(bundle: Path, tmp_path: Path) -> 
     write_infile(tmp_path / "in", [("qs3job://b/k", tmp_path / 'a "b"')])
     (tmp_path / "out").write_bytes(b" " * N_SPACES)
     words = ["-infile", str(tmp_path / "in"), "-outfile", str(tmp_path / "out")]
-    command = [sys.executable, "-c", OLD_PYTHON, bundle / "quantum_exec_plugin", *words]
+    command: list[str | Path] = [
+        sys.executable,
+        "-c",
+        OLD_PYTHON,
+        bundle / "quantum_exec_plugin",
+        *words,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     (ad,) = read_ads((tmp_path / "out").read_text())
@@ -132,7 +138,7 @@ def test_python_that_is_too_old_is_told_in_ads(bundle: Path, tmp_path: Path) -> 
 
 
 def test_worker_tells_of_python_that_is_too_old(bundle: Path) -> None:
-    command = [sys.executable, "-c", OLD_PYTHON, bundle / "worker.pyz", "run"]
+    command: list[str | Path] = [sys.executable, "-c", OLD_PYTHON, bundle / "worker.pyz", "run"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == ExitCode.SANDBOX_UNUSABLE
     assert done.stderr.startswith("quantum-exec: expected Python 3.11 or later on ")
@@ -164,7 +170,8 @@ def test_directory_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
 
 def refused(*words: Any) -> str:
     """What the command says on standard error when it ends with 2."""
-    command = [Path(sys.executable).with_name("quantum-exec"), "bundle", *words]
+    program = Path(sys.executable).with_name("quantum-exec")
+    command = [program, "bundle", *words]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == ExitCode.USAGE, done.stderr
     return done.stderr

@@ -160,8 +160,13 @@ def test_jobs_that_start_at_once_fetch_it_once(
         started = []
         for number in range(8):
             (tmp_path / f"s{number}").mkdir()
-            words = [archive.uri, archive.checksum, tmp_path / f"s{number}", cache]
-            command = [sys.executable, "-c", PLACE, *words]
+            words: list[str | Path] = [
+                archive.uri,
+                archive.checksum,
+                tmp_path / f"s{number}",
+                cache,
+            ]
+            command: list[str | Path] = [sys.executable, "-c", PLACE, *words]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             started.append(open_processes.enter_context(process))
         # All stand at the line: each begins when its standard input ends.
