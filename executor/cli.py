@@ -139,11 +139,8 @@ def run_local(
     raise typer.Exit(ExitCode.FAILED if ended.failed() or ended.blocked else ExitCode.SUCCESS)
 
 
-for command in (submit, pause, resume, stop, restart, rerun):
+for command in (submit, pause, resume, stop, restart, rerun, bundle):
     app.command()(command)
-app.command("submit")(submit)
-app.command("bundle")(bundle)
-app.command("rerun")(rerun)
 app.command("shell")(shell)
 app.add_typer(graph_app, name="graph")
 
