@@ -25,7 +25,6 @@ _TASKS = ("isr", "characterize", "calibrate", "table")
 _RUN = "benchmark/submit"
 
 _CLUSTERED = """
-clusterAlgorithm: dimensions
 cluster:
   chain:
     pipetasks: isr,characterize,calibrate,table
@@ -56,7 +55,9 @@ def run_measured(words: list[str], environment: dict[str, str] | None = None) ->
         errors.seek(0)
         printed, said = output.read(), errors.read()
     if process.returncode:
-        raise RuntimeError(f"{words[:3]}: exit code {process.returncode}: {said[-2000:]}")
+        raise RuntimeError(
+            f"{words[:3]}: exit code {process.returncode}: {printed[-500:]} {said[-2000:]}"
+        )
     return Spent(wall_s, usage.ru_maxrss / 1024, printed)
 
 
@@ -89,8 +90,8 @@ def measure_ours(directory: Path, graph: Path, name: str, configuration: str) ->
     config = directory / f"{name}.yaml"
     config.write_text(configuration)
     output = directory / name
-    command = Path(sys.executable).with_name("quantum-exec")
-    words = [str(command), "submit", str(graph), "--datastore", "s3://bucket/repo", "--dry-run"]
+    words = [*(sys.executable, "-m", "executor"), "submit", str(graph), "--dry-run"]
+    words += ["--datastore", "s3://bucket/repo"]
     spent = run_measured([*words, "--output", str(output), "--config", str(config), "--json"])
     files = [path for path in output.rglob("*") if path.is_file()]
     told = json.loads(spent.printed)
@@ -107,7 +108,8 @@ def run_benchmark(exposures: int) -> dict[str, float | str]:
     """Ours, ours in clusters, and the peer."""
     from benchmarks.submit_bps import measure_bps
 
-    with tempfile.TemporaryDirectory() as name:
+    # Not in /tmp: no DAG may be there, and submit says so.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         directory = Path(name)
         graph = directory / "graph.qgraph"
         make_graph(graph, exposures)
@@ -116,10 +118,9 @@ def run_benchmark(exposures: int) -> dict[str, float | str]:
         figures |= measure_ours(directory, graph, "submit", basic)
         figures |= measure_ours(directory, graph, "clustered", basic + _CLUSTERED)
         bps = measure_bps(directory, exposures, _DETECTORS, _TASKS)
-        if bps is None:
+        figures |= bps
+        if not bps:
             figures["bps"] = "lsst-ctrl-bps-htcondor is not installed"
-        else:
-            figures |= bps
         for figure in ("s", "peak_mib", "files", "mb") if bps else ():
             ours, theirs = figures[f"submit_{figure}"], bps[f"bps_{figure}"]
             figures[f"{figure}_ratio_of_bps"] = float(ours) / theirs
