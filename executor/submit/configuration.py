@@ -16,7 +16,7 @@ from executor.submit.cluster_configuration import ClusterAlgorithm, ClusterReque
 from executor.submit.configuration_checks import check_configuration
 from executor.submit.configuration_error import ConfigurationError as ConfigurationError
 from executor.submit.configuration_file import read_file
-from executor.submit.requests import Count, Multiplier, Positive, Requests, merged
+from executor.submit.requests import Count, LinkLifetime, Multiplier, Positive, Requests, merged
 from registry.job import ResourceRequest
 
 
@@ -54,6 +54,8 @@ class SubmitConfiguration(
     """Seconds after which a job that waits for a person is removed; not if a person held it."""
     transfer_deadline: Positive = 1800
     """Seconds after which the plugin ends a transfer as failed."""
+    commit_link_lifetime: LinkLifetime = 86_400
+    """Seconds for which a job that is stopped can commit by itself; 0 for not at all."""
     project: str = ""
     campaign: str = ""
     operator: str = ""

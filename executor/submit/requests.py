@@ -8,6 +8,7 @@ import msgspec
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
+LinkLifetime = Annotated[int, msgspec.Meta(ge=0, le=7 * 86_400)]
 Multiplier = Annotated[float, msgspec.Meta(ge=1)]
 AttributeValue = str | int | float | bool
 

@@ -29,6 +29,7 @@ from transfer_plugins.plugin_protocol import (
     DEADLINE_ATTRIBUTE,
     ENDPOINT_ATTRIBUTE,
     JOB_SCHEME,
+    LINK_LIFETIME_ATTRIBUTE,
     OBJECT_SCHEME,
 )
 
@@ -132,6 +133,7 @@ def quantum_submit_file(submission: Submission, label: str, requests: Requests) 
         **submission.job_attributes("$(node_name)", label, "$(quanta)"),
         "My.QuantumExecTaskLabel": class_ad_string(label, "task label"),
         "My.QuantumExecQuantumId": '"$(quantum_id)"',
+        f"My.{LINK_LIFETIME_ATTRIBUTE}": str(configuration.commit_link_lifetime),
         **_transfer_attributes(configuration),
         **policy_lines(configuration, requests),
         **_attributes(requests, label),

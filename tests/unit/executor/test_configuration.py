@@ -62,6 +62,8 @@ def test_requests_of_a_task_go_before_the_others(tmp_path: Path) -> None:
         ("maxIdle: -1", "maxIdle: .* >= 1"),
         ("maxStarts: 0", "maxStarts: .* >= 1"),
         ("transferDeadline: 0", "transferDeadline: .* >= 1"),
+        ("commitLinkLifetime: -1", "commitLinkLifetime: .* >= 0"),
+        ("commitLinkLifetime: 604801", "commitLinkLifetime: .* <= 604800"),
         ("numberOfRetries: -1", "numberOfRetries: .* >= 0"),
         ("memoryMultiplier: 0.5", "memoryMultiplier: .* >= 1"),
         ("requestMemoryMax: 1024", "requestMemoryMax: expected at least requestMemory, 2048"),

@@ -86,6 +86,7 @@ def test_one_marker_comes_in_and_one_goes_out(tmp_path: Path) -> None:
     assert found["arguments"] == "run --log-level INFO"
     assert found["My.QuantumExecS3Endpoint"] == '"http://s3.example:9000"'
     assert found["My.QuantumExecTransferDeadline"] == "1800"
+    assert found["My.QuantumExecCommitLinkLifetime"] == "86400"
     assert {"output", "error"}.isdisjoint(found)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from registry import names
 from registry.attempt import AttemptStatus
 from registry.delta import (
+    MAX_TEXT_LENGTH,
     AddedRows,
     DatastoreRow,
     Delta,
@@ -45,7 +46,12 @@ KEY = key_of(make_delta())
 FRAME = 86
 SIZES = st.integers(0, 2**63 - 1)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
-FACTS = st.dictionaries(st.text(), JSON_VALUES, max_size=3)
+# Hypothesis draws texts of more than 200 characters, too, if rarely.
+TEXTS = st.text(max_size=MAX_TEXT_LENGTH)
+NO_TEXTS = JSON_VALUES.filter(lambda value: not isinstance(value, str))
+FACTS = st.dictionaries(TEXTS, TEXTS | NO_TEXTS, max_size=3)
+RECORDS = st.dictionaries(st.text(), JSON_VALUES, max_size=3)
+LOG_ENTRIES = st.builds(LogEntry, NUMBERS, TEXTS, FACTS)
 
 
 def with_members(**members: object) -> bytes:
@@ -64,11 +70,11 @@ def with_members(**members: object) -> bytes:
         no_work=st.booleans(),
         resources=st.builds(ResourceUse, NUMBERS, NUMBERS, NUMBERS, *[SIZES] * 4),
         requested=st.none() | st.builds(ResourceRequest, wall_s=st.none() | NUMBERS),
-        versions=st.dictionaries(st.text(), st.text(), max_size=3),
-        wrapper_log=st.lists(st.builds(LogEntry, elapsed_s=NUMBERS, facts=FACTS), max_size=3),
+        versions=st.dictionaries(TEXTS, TEXTS, max_size=3),
+        wrapper_log=st.lists(LOG_ENTRIES, max_size=3),
         inputs=st.lists(st.builds(ReadInput, size_bytes=SIZES), max_size=1),
     ),
-    st.lists(st.builds(DimensionRecord, record=FACTS), max_size=1),
+    st.lists(st.builds(DimensionRecord, record=RECORDS), max_size=1),
     st.lists(st.builds(MetricRow, value=NUMBERS), max_size=1),
 )
 def test_round_trip(delta: Delta, records: list[DimensionRecord], metrics: list[MetricRow]) -> None:
