@@ -27,6 +27,7 @@ module               subject
 `outputs`            the predicted outputs found, measured and recorded
 `parent_death`       what Linux does when a parent process ends
 `task`               what a task is given: argument list and environment
+`terminal_text`      text of tasks as a terminal may show it
 `task_supervision`   the task from its start to the end of its last process
 `task_log`           its log: streamed, compressed, capped
 `limits`             what it uses, and whether that is more than was asked for

@@ -24,9 +24,11 @@ from executor.command_options import (
 )
 from executor.exit_codes import ExitCode, code_of_signal
 from executor.graph.command import app as graph_app
+from executor.submit.logs_command import logs
 from executor.submit.rerun_command import rerun
 from executor.submit.restart_command import restart
 from executor.submit.shell_command import shell
+from executor.submit.status_command import status
 from executor.submit.steering_command import pause, resume, stop
 from executor.submit.submit_command import submit
 from registry.job import DataMode
@@ -142,6 +144,8 @@ def run_local(
 for command in (submit, pause, resume, stop, restart, rerun, bundle):
     app.command()(command)
 app.command("shell")(shell)
+app.command("status")(status)
+app.command("logs")(logs)
 app.add_typer(graph_app, name="graph")
 
 

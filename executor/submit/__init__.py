@@ -61,6 +61,20 @@ module               subject
 `shell_script`       ``run-task``, the script in it
 `shell_findings`     what was done in it
 `shell_command`      ``quantum-exec shell``
+`event_log`          HTCondor's event log, read as it grows
+`state_series`       the states of jobs, and how many were in each over time
+`node_states`        what the events tell of each node
+`dag_structure`      what DAGMan was told: order, retries, what is done
+`submissions`        the directories of a RUN's submissions, and what their logs tell
+`dag_states`         the state of every node, as DAGMan sees it
+`known_deltas`       deltas as they come, each read once
+`run_status`         what ``quantum-exec status`` tells
+`status_reading`     … put together from logs and deltas
+`status_tables`      … for a terminal
+`status_page`        … as a static page
+`status_command`     ``quantum-exec status``
+`attempt_logs`       logs of tasks, from the datastore
+`logs_command`       ``quantum-exec logs``
 `progress`           bars and tables for people
 ===================  ==========================================================================
 

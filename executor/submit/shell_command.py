@@ -2,7 +2,6 @@
 """``quantum-exec shell``: options, banner and report; the work is in `executor.submit.shell`."""
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from executor.command_options import DatastoreOption, EndpointOption, JsonOption
+from executor.terminal_text import plain
 
 if TYPE_CHECKING:
     from executor.submit.shell import OpenSandbox
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from registry.delta import Delta
     from registry.job import Job
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _ERROR_LINES = 15
 
 
@@ -119,7 +118,7 @@ def _tell(
     is_alone = not command and not sys.stdout.isatty()
     if not is_alone:
         for line in finding_lines(opened, findings):
-            print(_plain(line), file=sys.stderr)
+            print(plain(line), file=sys.stderr)
     # Alone the path is all that is printed, for the `cd "$(…)"` of a script.
     print(
         opened.directory if is_alone else f"sandbox: {opened.directory}",
@@ -149,13 +148,13 @@ def _banner(opened: "OpenSandbox") -> list[str]:
 
     job = opened.job
     missing = [
-        f"missing:  {i.dataset_type} ({_plain(format_data_id(i.data_id))}), which no attempt made"
+        f"missing:  {i.dataset_type} ({plain(format_data_id(i.data_id))}), which no attempt made"
         for i in job.inputs
         if i.dataset_id in opened.missing
     ]
     return [
         f"quantum:  {job.quantum_id}",
-        f"task:     {job.task_label} ({_plain(format_data_id(job.data_id))}), RUN {job.run}",
+        f"task:     {job.task_label} ({plain(format_data_id(job.data_id))}), RUN {job.run}",
         *_of_attempt(job, opened.former),
         f"sandbox:  {opened.directory}",
         f"          {names.REPO_DIR}/  inputs, and the outputs that the task makes",
@@ -168,14 +167,9 @@ def _banner(opened: "OpenSandbox") -> list[str]:
 def _of_attempt(job: "Job", former: "Delta | None") -> list[str]:
     if former is None:
         return ["attempt:  none left a delta; the inputs are those of now"]
-    lines = _plain(former.error or "").splitlines()[-_ERROR_LINES:]
+    lines = plain(former.error or "").splitlines()[-_ERROR_LINES:]
     return [
         f"attempt:  {former.attempt_id}, {former.status}, {former.finished} on {former.host}",
         *(f"error:    {line}" if n == 0 else f"          {line}" for n, line in enumerate(lines)),
         f"log:      {former.log_key} (quantum-exec shell … --log prints it)",
     ]
-
-
-def _plain(text: str) -> str:
-    """Text of a task as a terminal may show it: without its control sequences."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
