@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # These need a pool and are run by tests/pool with the same words.
-_ON_A_POOL = ("quantum-exec submit", "quantum-exec rerun")
+_POOL_COMMANDS = ("submit", "status", "logs", "pause", "rerun")
+_ON_A_POOL = tuple(f"quantum-exec {name}" for name in _POOL_COMMANDS)
 
 
 def shell_blocks(document: Path) -> list[str]:
@@ -60,7 +61,7 @@ def test_commands_of_the_pool_tier_are_known(project: Path) -> None:
     words = [w for line in "".join(blocks).splitlines() for w in line.split("#")[0].split()]
     printed = "".join(
         run_block(f"COLUMNS=200 quantum-exec {name} --help", project)
-        for name in ("submit", "rerun")
+        for name in _POOL_COMMANDS
     )
     for option in (word for word in words if word.startswith("--")):
         assert option in printed
