@@ -60,8 +60,7 @@ def test_commands_of_the_pool_tier_are_known(project: Path) -> None:
     blocks = [b for b in shell_blocks(ROOT / "README.md") if b.startswith(_ON_A_POOL)]
     words = [w for line in "".join(blocks).splitlines() for w in line.split("#")[0].split()]
     printed = "".join(
-        run_block(f"COLUMNS=200 quantum-exec {name} --help", project)
-        for name in _POOL_COMMANDS
+        run_block(f"COLUMNS=200 quantum-exec {name} --help", project) for name in _POOL_COMMANDS
     )
     for option in (word for word in words if word.startswith("--")):
         assert option in printed

@@ -48,7 +48,7 @@ def all_errors(above: type[QuantumExecError] = QuantumExecError) -> dict[str, st
 def test_every_error_with_a_code_of_its_own_exists() -> None:
     for module in ("graph.selection", "graph.yaml_graph", "quantum_run", "submit.pool_queue"):
         importlib.import_module(f"executor.{module}")
-    for module in ("bucket_run", "configuration", "publish", "rerun", "shell"):
+    for module in ("bucket_run", "checks", "configuration", "publish", "rerun", "shell"):
         importlib.import_module(f"executor.submit.{module}")
     assert set(_CODES) - set(all_errors()) == set()
 

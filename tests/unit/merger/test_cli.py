@@ -17,7 +17,7 @@ _PLACE = ["file:///nowhere", "u/run"]
 COMMANDS: dict[str, list[str]] = {
     **{"init": [], "migrate": [], "doctor": []},
     **dict.fromkeys(("merge", "verify", "sweep", "archive", "quarantine retry"), _PLACE),
-    **{"forget": ["u/run", "--yes"], "quarantine drop": ["u/run", "--all"]},
+    **{"requests": ["u/run"], "forget": ["u/run", "--yes"], "quarantine drop": ["u/run", "--all"]},
     "ingest-files": ["raw", "u/run", "table.csv"],
     "ingest-dimensions": ["visit", "table.csv"],
     "import": ["registry.sqlite3"],
