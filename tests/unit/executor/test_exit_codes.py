@@ -3,6 +3,7 @@
 
 import enum
 import importlib
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 
+import executor
 from executor import exit_codes
 from executor.__main__ import _CODES
 from executor.cli import app
@@ -46,10 +48,9 @@ def all_errors(above: type[QuantumExecError] = QuantumExecError) -> dict[str, st
 
 
 def test_every_error_with_a_code_of_its_own_exists() -> None:
-    for module in ("graph.selection", "graph.yaml_graph", "quantum_run", "submit.pool_queue"):
-        importlib.import_module(f"executor.{module}")
-    for module in ("bucket_run", "checks", "configuration", "publish", "rerun", "shell"):
-        importlib.import_module(f"executor.submit.{module}")
+    for found in pkgutil.walk_packages(executor.__path__, "executor."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
     assert set(_CODES) - set(all_errors()) == set()
 
 
