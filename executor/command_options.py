@@ -38,4 +38,16 @@ DataOption = Annotated[
         "must reach the datastore)",
     ),
 ]
+QuantaOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--quantum", help="quantum id; may be given again"),
+]
+TasksOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--task", help="task label; may be given again"),
+]
+DataIdsOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--data-id", help="exposure=3,detector=1; may be given again"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="report as one JSON object")]

@@ -2,8 +2,8 @@
 """HTCondor's event log, read as it grows: one file tells of all jobs of a DAG.
 
 An event is a line ``NNN (cluster.proc.subproc) date time text``, more lines, and a line of three
-dots. Read here and not with ``htcondor2.JobEventLog``, which is ten times slower, cannot be asked
-where it is, and waits for the rest of an event that was cut off.
+dots. Read here and not with ``htcondor2.JobEventLog``, which takes four times as long, cannot be
+asked where it is, and waits for the rest of an event that was cut off.
 """
 
 import codecs

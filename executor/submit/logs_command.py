@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from executor.command_options import DatastoreOption, EndpointOption, JsonOption
+from executor.command_options import (
+    DataIdsOption,
+    DatastoreOption,
+    EndpointOption,
+    JsonOption,
+    QuantaOption,
+    TasksOption,
+)
 from executor.terminal_text import plain
 
 if TYPE_CHECKING:
@@ -19,23 +26,14 @@ if TYPE_CHECKING:
 def logs(
     run: Annotated[str, typer.Argument(help="RUN of the quanta")],
     datastore: DatastoreOption,
-    quantum: Annotated[
-        Optional[list[str]],  # noqa: UP045 - typer reads it at run time
-        typer.Option("--quantum", help="quantum id; may be given again"),
-    ] = None,
-    task: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--task", help="task label; may be given again"),
-    ] = None,
-    data_id: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--data-id", help="exposure=3,detector=1; may be given again"),
-    ] = None,
+    quantum: QuantaOption = None,
+    task: TasksOption = None,
+    data_id: DataIdsOption = None,
     failed: Annotated[
         bool, typer.Option("--failed", help="only quanta whose newest attempt failed")
     ] = False,
     attempt: Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[str],  # noqa: UP045 - typer reads it at run time
         typer.Option("--attempt", help="this attempt, not the newest"),
     ] = None,
     all_attempts: Annotated[

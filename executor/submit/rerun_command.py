@@ -13,9 +13,12 @@ import typer
 
 from executor.command_options import (
     ConfigOption,
+    DataIdsOption,
     DatastoreOption,
     EndpointOption,
     JsonOption,
+    QuantaOption,
+    TasksOption,
     WaitOption,
 )
 
@@ -46,18 +49,9 @@ class _Options:
 def rerun(
     run: Annotated[str, typer.Argument(help="RUN of the quanta")],
     datastore: DatastoreOption,
-    quantum: Annotated[
-        Optional[list[str]],  # noqa: UP045 - typer reads it at run time
-        typer.Option("--quantum", help="quantum id; may be given again"),
-    ] = None,
-    data_id: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--data-id", help="exposure=3,detector=1; may be given again"),
-    ] = None,
-    task: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--task", help="task label; may be given again"),
-    ] = None,
+    quantum: QuantaOption = None,
+    data_id: DataIdsOption = None,
+    task: TasksOption = None,
     failed: Annotated[
         bool, typer.Option("--failed", help="only quanta that were tried without success")
     ] = False,
@@ -65,7 +59,7 @@ def rerun(
         bool, typer.Option("--downstream", help="and all quanta that depend on these")
     ] = False,
     graph: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[Path],  # noqa: UP045 - typer reads it at run time
         typer.Option(help="graph file with the mended task; default: as published"),
     ] = None,
     into: Annotated[
