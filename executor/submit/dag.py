@@ -26,6 +26,7 @@ from executor.submit.submit_files import (
     init_submit_file,
     merge_submit_file,
     quantum_submit_file,
+    summary,
 )
 from executor.submit.submit_files import (
     RUN_ATTRIBUTE as RUN_ATTRIBUTE,
@@ -150,7 +151,7 @@ def _node_lines(node: Node, requests: Requests) -> Iterator[str]:
     memory = node.memory_mib or requests.request_memory
     yield (
         f'VARS {name} job_file="{node.job_file}" quantum_id="{node.quantum_ids[0]}" '
-        f'quanta="{node.label}:{len(node.quantum_ids)}" node_name="{name}" '
+        f'quanta="{summary(node.quanta_by_task())}" node_name="{name}" '
         f'memory="{memory}" retry="$(RETRY)"'
     )
     retry = dagman_retry(requests)
@@ -170,7 +171,12 @@ def _order(nodes: Sequence[Node], init_tasks: Sequence[str], init: InitJob | Non
         for root in roots:
             yield f"PARENT {INIT_LABEL} CHILD {root.name}"
     first = _first_nodes(nodes, init_tasks)
-    others = [root.name for root in roots if root.name not in first]
+    # Of the others those that wait for no other unfinished node; the rest come after them.
+    others = [
+        node.name
+        for node in nodes
+        if not node.is_done and node.name not in first and node.parents <= done | first
+    ]
     if first and others:
         # DAGMan puts a node of its own between many parents and many children.
         yield f"PARENT {' '.join(sorted(first))} CHILD {' '.join(others)}"
@@ -178,13 +184,15 @@ def _order(nodes: Sequence[Node], init_tasks: Sequence[str], init: InitJob | Non
 
 def _first_nodes(nodes: Iterable[Node], init_tasks: Sequence[str]) -> set[str]:
     """Names of the nodes that all others wait for; raises `ConfigurationError`."""
-    first = {node.name: node for node in nodes if node.label in init_tasks}
+    asked = set(init_tasks)
+    first = {node.name: node for node in nodes if asked & node.quanta_by_task().keys()}
     for node in first.values():
         others = sorted(node.parents - first.keys())
         if others:
+            found = ", ".join(sorted(asked & node.quanta_by_task().keys()))
             raise ConfigurationError(
-                f"initTasks: expected labels whose quanta need none of another, found "
-                f"{node.label!r}: {node.name} needs {others[0]}"
+                f"initTasks: expected labels whose quanta need none of another, found {found!r}: "
+                f"{node.name} needs {others[0]}"
             )
     return set(first)
 

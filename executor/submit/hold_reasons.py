@@ -102,6 +102,12 @@ _DURATION = Hold(
     HoldAction.REMOVE,
     "the job ran longer than allowed: raise requestWalltime and restart the run",
 )
+_NO_PLUGIN = Hold(
+    HoldCause.NEVER_STARTED,
+    HoldAction.RELEASE,
+    "the transfer plugin of the execution point cannot be executed: look at its path, x bit and "
+    "interpreter there (condor_config_val FILETRANSFER_PLUGINS); another machine may do",
+)
 _UNKNOWN = Hold(
     HoldCause.UNKNOWN,
     HoldAction.KEEP,
@@ -181,6 +187,8 @@ def classify(code: int, subcode: int = 0, reason: str = "") -> Hold:
     """Tell what a hold means, from ``HoldReasonCode``, ``HoldReasonSubCode`` and ``HoldReason``."""
     if code in (INPUT_TRANSFER, OUTPUT_TRANSFER) and _CREDENTIAL.search(reason):
         return _CREDENTIAL_HOLD
+    if code == INPUT_TRANSFER and "plugin for type" in reason:
+        return _NO_PLUGIN
     return _TABLE.get((code, subcode)) or _TABLE.get((code, None)) or _UNKNOWN
 
 

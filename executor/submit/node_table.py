@@ -28,6 +28,7 @@ class _Row(msgspec.Struct, frozen=True, omit_defaults=True):
     parents: list[str] = []
     is_done: bool = False
     memory_mib: int | None = None
+    task_labels: list[str] = []
 
 
 _decoder = msgspec.json.Decoder(_Row)
@@ -38,7 +39,7 @@ def write_node_table(directory: Path, nodes: Iterable[Node]) -> Path:
     rows = (
         _Row(
             *(n.name, n.label, n.job_file, list(n.quantum_ids), sorted(n.parents)),
-            *(n.is_done, n.memory_mib),
+            *(n.is_done, n.memory_mib, list(n.task_labels)),
         )
         for n in nodes
     )
@@ -72,6 +73,7 @@ def read_node_table(directory: Path) -> list[Node]:
             frozenset(row.parents),
             row.is_done,
             row.memory_mib,
+            tuple(row.task_labels),
         )
         for row in rows
     ]

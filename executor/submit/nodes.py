@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Nodes: the jobs of a plan as DAGMan sees them, each with one quantum or those of a cluster."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from executor.submit.plan import Plan
 from registry.quantum_cluster import QuantumCluster
@@ -16,6 +17,7 @@ class Node:
     key of its job or cluster file below the control prefix of the RUN (``jobs/<quantum id>.json``,
     ``clusters/<cluster id>.json``). ``parents`` are names of nodes. ``memory_mib`` is what the
     first try asks for, where earlier attempts tell that the label's request is not enough.
+    ``task_labels``: one for each quantum where they differ from ``label``, as in a cluster.
     """
 
     name: str
@@ -25,6 +27,11 @@ class Node:
     parents: frozenset[str] = frozenset()
     is_done: bool = False
     memory_mib: int | None = None
+    task_labels: tuple[str, ...] = ()
+
+    def quanta_by_task(self) -> Counter[str]:
+        """How many quanta of each task label there are in the job."""
+        return Counter(self.task_labels or [self.label] * len(self.quantum_ids))
 
 
 def nodes_of_plan(
@@ -41,7 +48,11 @@ def nodes_of_plan(
     for name, label, job_file, quantum_ids in shapes:
         parents = {names[p] for q in quantum_ids for p in plan.parents_of(q)} - {name}
         is_done = all(q in done for q in quantum_ids)
-        nodes.append(Node(name, label, job_file, quantum_ids, frozenset(parents), is_done))
+        labels = tuple(plan.quanta[q].task_label for q in quantum_ids)
+        found = Node(name, label, job_file, quantum_ids, frozenset(parents), is_done)
+        if set(labels) != {label}:
+            found = replace(found, task_labels=labels)
+        nodes.append(found)
     return nodes
 
 

@@ -8,6 +8,7 @@ job ads made of them, which every user of a pool can read.
 
 import getpass
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -96,10 +97,10 @@ class Submission:
 def dag_attributes(submission: Submission, nodes: Iterable[Node]) -> dict[str, str]:
     """Return the attributes of the DAGMan job: how many jobs and quanta there are of each label."""
     jobs: dict[str, int] = {}
-    quanta: dict[str, int] = {}
+    quanta: Counter[str] = Counter()
     for node in nodes:
         jobs[node.label] = jobs.get(node.label, 0) + 1
-        quanta[node.label] = quanta.get(node.label, 0) + len(node.quantum_ids)
+        quanta.update(node.quanta_by_task())
     all_jobs = summary({INIT_LABEL: 1, **jobs, MERGE_LABEL: 1})
     return {
         **submission.run_attributes(),

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from executor.submit.configuration import ConfigurationError, SubmitConfiguration
-from executor.submit.dag import control_url_prefix, write_dag
+from executor.submit.dag import InitJob, control_url_prefix, write_dag
 from executor.submit.nodes import Node
 from executor.submit.requests import Requests
+from executor.submit.submit_files import Submission, dag_attributes
 from registry.job import ResourceRequest
 from tests.samples import RUN
 
@@ -167,3 +168,67 @@ def test_configuration_of_a_task_is_before_the_graph(tmp_path: Path) -> None:
         "isr": ["2", "3000", "5000MB"],
         "coadd": ["1", "100", "1024MB"],
     }
+
+
+def lines_of(tmp_path: Path, configuration: SubmitConfiguration, nodes: list[Node]) -> list[str]:
+    """The lines of a DAG."""
+    write_dag(tmp_path, nodes, RUN, DATASTORE, configuration, {}, init=InitJob("g"))
+    return (tmp_path / "run.dag").read_text().splitlines()
+
+
+def test_quanta_of_a_cluster_are_counted_by_task(tmp_path: Path) -> None:
+    labels = ("isr", "isr", "fit")
+    node = Node("chain_c", "chain", "clusters/c.json", ("1", "2", "3"), task_labels=labels)
+    lines = lines_of(tmp_path, CONFIGURATION, [node])
+    assert [line for line in lines if 'quanta="isr:2;fit:1"' in line]
+    attributes = dag_attributes(Submission(RUN, DATASTORE, CONFIGURATION), [node, *NODES])
+    assert attributes["My.bps_run_quanta"] == '"isr:4;fit:1;coadd:1"'
+    assert attributes["My.bps_run_summary"] == '"init:1;chain:1;isr:2;coadd:1;merge:1"'
+
+
+@pytest.mark.parametrize("label", ["first", "chain"])
+def test_quanta_of_init_tasks_run_before_all_others(tmp_path: Path, label: str) -> None:
+    first = Node("first_0", label, "jobs/0.json", ("0",), task_labels=("first",))
+    asked = msgspec.structs.replace(CONFIGURATION, init_tasks=["first"])
+    lines = lines_of(tmp_path, asked, [*NODES, first])
+    assert [line for line in lines if line.startswith("PARENT")] == [
+        "PARENT isr_11 isr_22 CHILD coadd_33",
+        "PARENT init CHILD isr_22",
+        "PARENT init CHILD first_0",
+        "PARENT first_0 CHILD isr_22",
+    ]
+
+
+def test_init_tasks_that_need_others_are_refused(tmp_path: Path) -> None:
+    asked = msgspec.structs.replace(CONFIGURATION, init_tasks=["coadd"])
+    with pytest.raises(ConfigurationError, match="found 'coadd': coadd_33 needs isr_11"):
+        lines_of(tmp_path, asked, NODES)
+
+
+def test_max_jobs_of_a_task_is_a_category(tmp_path: Path) -> None:
+    asked = msgspec.structs.replace(CONFIGURATION, pipetask={"isr": Requests(max_jobs=2)})
+    lines = lines_of(tmp_path, asked, NODES)
+    assert [line for line in lines if line.startswith(("CATEGORY", "MAXJOBS"))] == [
+        "CATEGORY isr_11 isr",
+        "CATEGORY isr_22 isr",
+        "MAXJOBS isr 2",
+    ]
+
+
+def test_several_final_exit_codes_are_left_to_htcondor(tmp_path: Path) -> None:
+    """DAGMan's UNLESS-EXIT takes one; both of them would multiply."""
+    asked = msgspec.structs.replace(CONFIGURATION, number_of_retries=2, retry_unless_exit=[30, 20])
+    lines = lines_of(tmp_path, asked, NODES)
+    assert [line for line in lines if line.startswith("RETRY")] == ["RETRY init 1 UNLESS-EXIT 21"]
+    found = settings((tmp_path / "quantum.isr.sub").read_text())
+    assert found["max_retries"] == "2"
+    assert found["retry_until"] == "member(ExitCode ?: -1, { 20, 30, 35 })"
+    assert "max_retries" not in settings((tmp_path / "init.sub").read_text())
+
+
+def test_all_others_wait_for_all_of_an_init_task(tmp_path: Path) -> None:
+    """Also those that read of some of them only."""
+    fits = [Node(f"fit_{n}", "fit", "", (n,), frozenset({f"isr_{n}"})) for n in ("22", "44")]
+    nodes = [*NODES[:2], Node("isr_44", "isr", "", ("44",)), *fits]
+    asked = msgspec.structs.replace(CONFIGURATION, init_tasks=["isr"])
+    assert "PARENT isr_11 isr_22 isr_44 CHILD fit_22 fit_44" in lines_of(tmp_path, asked, nodes)

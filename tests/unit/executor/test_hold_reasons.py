@@ -61,3 +61,15 @@ def test_expressions_name_the_codes_of_an_action() -> None:
         " || (HoldReasonCode =?= 34 && HoldReasonSubCode =?= 0)"
         " || (HoldReasonCode =?= 34 && HoldReasonSubCode =?= 102))"
     )
+
+
+def test_plugin_that_cannot_be_executed_is_told() -> None:
+    """As HTCondor 23.9.6 holds it: 13, and the number of the system's error."""
+    reason = (
+        "Transfer input files failure at execution point slot1_3@vm. Details: receiving file k: "
+        "FILETRANSFER:1:FILETRANSFER: plugin for type qs3 not found!|FILETRANSFER:1:FILETRANSFER: "
+        "Failed to execute /opt/quantum_exec_plugin -classad: Permission denied"
+    )
+    hold = classify(13, 13, reason)
+    assert (hold.cause, hold.may_retry) == (HoldCause.NEVER_STARTED, True)
+    assert "x bit" in hold.advice

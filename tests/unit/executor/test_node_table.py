@@ -13,6 +13,7 @@ NODES = [
     Node("isr_1", "isr", "jobs/1.json", ("1",), is_done=True),
     Node("isr_2", "isr", "jobs/2.json", ("2",), memory_mib=4096),
     Node("chain_3", "chain", "clusters/3.json", ("4", "5"), frozenset({"isr_1", "isr_2"})),
+    Node("chain_6", "chain", "clusters/6.json", ("7", "8"), task_labels=("isr", "fit")),
 ]
 
 
