@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from registry import names
-from registry.errors import QuantumExecError
+from registry.errors import FormatError, QuantumExecError
 from registry.typed_json import decode
 from transfer_plugins.checksums import checksum_of_file
 
@@ -88,6 +88,10 @@ def read_bundle(directory: Path) -> BundleRecord:
                     f"bundle {directory}: expected {name} with {expected.checksum}, found {found}; "
                     f"make it anew: quantum-exec bundle --output {directory}"
                 )
+    except FormatError as error:
+        raise BundleError(
+            f"bundle {directory}: {error}; make it anew: quantum-exec bundle --output {directory}"
+        ) from error
     except OSError as error:
         raise BundleError(
             f"bundle {directory}: {error.filename}: {error.strerror}; expected a directory made by "

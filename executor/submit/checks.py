@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from executor.bundle.bundle_record import BundleError, read_bundle
 from executor.graph.quantum_graph import Graph
 from executor.submit.configuration import SubmitConfiguration
 from executor.submit.configuration_error import ConfigurationError
@@ -121,11 +122,11 @@ def _files(
         path = environment.get(name)
         if path and not os.access(path, os.R_OK):
             yield Finding(f"{name}: expected a file that can be read, found no {path}")
-    if configuration.bundle and not Path(configuration.bundle).is_dir():
-        yield Finding(
-            f"bundle: expected the directory that quantum-exec bundle made, found no "
-            f"{configuration.bundle}"
-        )
+    if configuration.bundle:
+        try:
+            read_bundle(Path(configuration.bundle))
+        except BundleError as error:
+            yield Finding(str(error))
     images = {r.container_image for r in requests.values() if r.container_image}
     for image in sorted(image for image in images if image.startswith("/")):
         if not Path(image).exists():

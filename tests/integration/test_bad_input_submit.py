@@ -2,6 +2,7 @@
 """What ``submit`` says of this machine before anything is queued; no pool is needed for it."""
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,7 @@ def configure(directory: Path, **settings: object) -> None:
         ({"submitPath": "graph.yaml/below"}, "submitPath: expected a directory to write in"),
         ({"mergeConfig": "/not/there.yaml"}, "mergeConfig: expected a file that can be read"),
         ({"mergeExecutable": "/not/there"}, "mergeExecutable: expected a program on this machine"),
-        ({"bundle": "/not/there"}, "bundle: expected the directory that quantum-exec bundle made"),
+        ({"bundle": "/not/there"}, "expected a directory made by quantum-exec bundle --output"),
         ({"containerImage": "/not/there.sif"}, "containerImage: expected an image, found no"),
         ({"initTasks": ["irs"]}, "initTasks: irs: expected a task label of the graph, found none"),
     ],
@@ -53,7 +54,8 @@ def test_what_this_machine_lacks(work: Path, settings: dict[str, object], text: 
 def test_all_reasons_are_told_at_once(work: Path) -> None:
     configure(work, mergeConfig="/not/there.yaml", bundle="/nor/there")
     missing = {"AWS_SHARED_CREDENTIALS_FILE": "/no/credentials", "PGPASSFILE": "/no/passwords"}
-    texts = ("mergeConfig: ", "bundle: ", "found no /no/credentials", "found no /no/passwords")
+    of_variables = ("found no /no/credentials", "found no /no/passwords")
+    texts = ("mergeConfig: ", "bundle /nor/there: ", *of_variables)
     check_refused(call(work, *SUBMIT, **missing), ExitCode.USAGE, *texts)
 
 
@@ -87,6 +89,37 @@ def test_dry_run_writes_the_files_and_nothing_else(work: Path) -> None:
     assert "not checked against a pool" in warning
     again = call(work, *SUBMIT, "--dry-run", "--output", "out", CONDOR_CONFIG="/dev/null")
     check_refused(again, ExitCode.USAGE, "--output: expected an empty directory")
+
+
+def test_dry_run_with_a_bundle(work: Path, bundle: Path) -> None:
+    """A cluster, a quantum alone and the init job: all start with the archive, all alike."""
+    clusters = {"chain": {"pipetasks": "isr"}}
+    configure(work, bundle=str(bundle), requestMemory=64, cluster=clusters)
+    assert dry_run(work, "--output", "out")["errors"] == []
+    record = json.loads((bundle / "bundle.json").read_text())
+    names = [path.name for path in (work / "out").glob("*.sub")]
+    assert {"init.sub", "merge.sub", "quantum.chain.sub"} < set(names)
+    for name in names:
+        text = (work / "out" / name).read_text()
+        if name == "merge.sub":
+            assert "worker.pyz" not in text
+            continue
+        for line in (
+            "executable = /usr/bin/env",
+            "transfer_executable = false",
+            f"arguments = python3 worker.pyz {'init' if name == 'init.sub' else 'run'} ",
+            f"transfer_plugins = qs3,qs3job={bundle}/quantum_exec_plugin",
+            f'My.QuantumExecWorkerArchive = "s3://bucket/repo/{record["worker_key"]}"',
+            f'My.QuantumExecWorkerChecksum = "{record["worker"]["checksum"]}"',
+        ):
+            assert f"\n{line}" in text, name
+
+
+def test_damaged_bundle_is_told_before_anything_is_written(work: Path, bundle: Path) -> None:
+    shutil.copytree(bundle, work / "bundle")
+    (work / "bundle" / "worker.pyz").write_bytes(b"")
+    configure(work, bundle=str(work / "bundle"))
+    check_refused(call(work, *SUBMIT), ExitCode.USAGE, "expected worker.pyz with sha256:")
 
 
 def test_dry_run_tells_errors_and_writes_all_the_same(work: Path) -> None:

@@ -159,7 +159,7 @@ def test_damaged_bundle_is_refused(bundle: Path, tmp_path: Path, name: str) -> N
     shutil.copytree(bundle, tmp_path / "b")
     with (tmp_path / "b" / name).open("ab") as file:
         file.write(b"x")
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(BundleError, match=name):
         read_bundle(tmp_path / "b")
 
 
