@@ -34,10 +34,10 @@ from registry import names, staging
 from registry.delta import Delta, read_delta
 from registry.errors import FormatError, QuantumExecError
 from registry.graph_record import read_predicted_quanta
-from registry.job import DataMode, Job, read_job, write_job
+from registry.job import DataMode, Job, PredictedInput, read_job, write_job
 from registry.model import format_data_id
-from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
-from transfer_plugins.stage_in import stage_in
+from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore, TransferError
+from transfer_plugins.stage_in import InputNotReadyError, stage_in
 
 _log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ def open_sandbox(
     Raises
     ------
     InputNotReadyError
-        If there is no former attempt, and an input was not made yet.
+        If there is no former attempt, and an input was not made yet; or it was not kept.
     TransferError
         If an input is missing, differs from its checksum, or cannot be fetched.
     SandboxError
@@ -217,7 +217,12 @@ def _stage_in_again(
             if (found := read.get(i.dataset_id))
         ]
         as_read = replace(job, inputs=explicit)
-    report = stage_in(replace(as_read, replaces=_NO_ATTEMPT_IS_LATER), store, sandbox)
+    try:
+        report = stage_in(replace(as_read, replaces=_NO_ATTEMPT_IS_LATER), store, sandbox)
+    except ObjectNotFoundError:
+        if former is not None:
+            _check_kept(job, store, former)
+        raise
     if former is not None:
         fetched = {found.dataset_id for found in report.inputs}
         report = replace(
@@ -230,6 +235,32 @@ def _stage_in_again(
     # Without a list nothing can be staged out of here.
     sandbox.joinpath(names.STAGE_OUT_FILE).unlink()
     return report
+
+
+def _check_kept(job: Job, store: ObjectStore, former: Delta) -> None:
+    """Say so if an attempt read what was never in the datastore."""
+    read = {found.dataset_id: found.attempt_id for found in former.inputs}
+    for predicted in job.inputs:
+        attempt_id = read.get(predicted.dataset_id)
+        if predicted.producer is None or attempt_id is None:
+            continue
+        key = names.delta_key(predicted.run, predicted.producer, attempt_id)
+        try:
+            made = read_delta(store.get(key), key)
+        except (TransferError, FormatError):
+            continue
+        if predicted.dataset_id in made.not_kept:
+            raise InputNotReadyError(_not_kept(job, predicted, made))
+
+
+def _not_kept(job: Job, predicted: PredictedInput, made: Delta) -> str:
+    return (
+        f"{predicted.dataset_type} ({format_data_id(predicted.data_id)}): expected the dataset "
+        f"that attempt {made.attempt_id} of quantum {made.quantum_id} ({made.task_label}) made, "
+        "found that it was read in the same job and not kept; run its reader once more, which "
+        "makes it again and keeps it: "
+        f"quantum-exec rerun {job.run} --quantum {job.quantum_id} --replace"
+    )
 
 
 def login_shell() -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from executor.exit_codes import ExitCode
 from executor.graph.graph_file import read_graph
 from executor.graph.quantum_graph import Graph
 from executor.submit.arrangement import Arrangement, arrange, publish_arrangement
@@ -155,3 +156,23 @@ def test_rerun_of_a_lost_quantum_says_what_is_run_beside_it(clustered: GraphRun)
     report = rerun(clustered, "--task", "fit", "--data-id", "exposure=1")
     assert report["again"] == [quantum_id_of(clustered, "isr", 1)]
     assert kept(clustered) == {"isr": 1, "fit": N_EXPOSURES, "coadd": 1}
+
+
+def open_shell(graph_run: GraphRun, quantum_id: str) -> subprocess.CompletedProcess[str]:
+    """``quantum-exec shell`` on a quantum."""
+    where = ["--datastore", graph_run.datastore, "--quantum", quantum_id]
+    words = [sys.executable, "-m", "executor", "shell", RUN, *where, "--", "./run-task"]
+    return subprocess.run(words, cwd=graph_run.scratch, capture_output=True, text=True)
+
+
+def test_shell_says_who_makes_what_was_not_kept(clustered: GraphRun) -> None:
+    """The command that it names is enough."""
+    fit, isr = (quantum_id_of(clustered, label, 1) for label in ("fit", "isr"))
+    refused = open_shell(clustered, fit)
+    assert refused.returncode == ExitCode.STAGE_IN_FAILED
+    assert f"of quantum {isr} (isr) made, found that it was read" in refused.stderr
+    words = refused.stderr.strip().rpartition(": quantum-exec rerun ")[2].split()
+    assert words == [RUN, "--quantum", fit, "--replace"]
+    assert rerun(clustered, *words[1:])["again"] == [isr]
+    opened = open_shell(clustered, fit)
+    assert opened.returncode == 0, opened.stderr
