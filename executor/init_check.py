@@ -23,6 +23,7 @@ from registry.errors import QuantumExecError
 from registry.graph_record import read_graph_record
 
 INIT_FORMAT = 1
+INIT_FAILED = "quantum-exec: init job on"
 _OLDEST_PYTHON = (3, 11)
 
 _EPILOG = """\
@@ -51,7 +52,7 @@ def main(arguments: list[str]) -> int:
     if error is None:
         return ExitCode.SUCCESS
     host = os.uname().nodename
-    print(f"quantum-exec: init job on {host}: {error}", file=sys.stderr)
+    print(f"{INIT_FAILED} {host}: {error}", file=sys.stderr)
     try:
         _write(sandbox, options.graph_id, str(error))
     except OSError:

@@ -21,27 +21,60 @@ _LONGEST_PAUSE_S = 1.0
 _SCRATCH_SHARE = 20
 # A task that is killed so near its limit was killed for it; samples see less than the peak.
 _NEAR = 0.9
+WALL_TIME_ATTRIBUTE = "QuantumExecWallTime"
+_WALL_TIME = re.compile(rf"^{WALL_TIME_ATTRIBUTE}\s*=\s*(\d+)\s*$", re.MULTILINE | re.IGNORECASE)
+# A wrapper lives as long as its job runs, and imports this when it begins.
+_BEGUN = time.monotonic()
+_CGROUPS = Path("/sys/fs/cgroup")
 _GRANTED = re.compile(r"^(Memory|Disk)\s*=\s*(\d+)\s*$", re.MULTILINE | re.IGNORECASE)
 
 
-def limits_here(request: ResourceRequest, environment: Mapping[str, str]) -> ResourceRequest:
+def limits_here(
+    request: ResourceRequest, environment: Mapping[str, str], *, is_member: bool = False
+) -> ResourceRequest:
     """What a task must not exceed on this worker: what it asked for, or what it was given.
+
+    The wall time of the submit configuration goes before that of the graph; of a member of a
+    cluster, whose job it limits, it is what is left of it. A task that the wrapper ends has a log
+    and a delta; a job that the pool ends has not.
 
     A job may get more than its quantum asked for: by the submit configuration, or because a retry
     asks for more. HTCondor tells in the ad of the slot (``Memory`` in MiB, ``Disk`` in KiB). Of
     memory what was granted is a limit also for a quantum that asked for none: a pool without
     cgroups enforces nothing, and one job would take the memory of all others on its machine.
     """
-    try:
-        with open(environment["_CONDOR_MACHINE_AD"], encoding="utf-8", errors="replace") as file:
-            granted = {name.lower(): int(value) for name, value in _GRANTED.findall(file.read())}
-    except (KeyError, OSError):
+    wall_s = _wall_s_here(request.wall_s, environment, is_member)
+    request = replace(request, wall_s=wall_s)
+    text = _read_ad(environment, "_CONDOR_MACHINE_AD")
+    if text is None:
         return request
+    granted = {name.lower(): int(value) for name, value in _GRANTED.findall(text)}
     return replace(
         request,
         memory_mib=max(request.memory_mib or 0, granted.get("memory", 0)) or None,
         scratch_mib=_larger(request.scratch_mib, granted.get("disk", 0) // 1024),
     )
+
+
+def _wall_s_here(
+    asked: float | None, environment: Mapping[str, str], is_member: bool
+) -> float | None:
+    told = _WALL_TIME.search(_read_ad(environment, "_CONDOR_JOB_AD") or "")
+    if told is None:
+        return asked
+    allowed = float(told[1])
+    if not is_member:
+        return allowed
+    left = round(max(0.0, allowed - (time.monotonic() - _BEGUN)), 1)
+    return left if asked is None else min(asked, left)
+
+
+def _read_ad(environment: Mapping[str, str], variable: str) -> str | None:
+    try:
+        with open(environment[variable], encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except (KeyError, OSError):
+        return None
 
 
 def _larger(asked: int | None, granted: int) -> int | None:
@@ -56,7 +89,7 @@ class OverLimit:
     message: str
 
 
-def oom_kills(root: Path = Path("/sys/fs/cgroup")) -> int:
+def oom_kills(root: Path = _CGROUPS) -> int:
     """How many processes of our control group the kernel has killed for want of memory."""
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/self/cgroup").read_text().splitlines()
@@ -88,10 +121,11 @@ def scratch_bytes(sandbox: Path) -> int:
 class Watch:
     """Samples what a task uses; a sample is taken after 20 ms, then ever less often, to 1 s."""
 
-    def __init__(self, request: ResourceRequest, sandbox: Path) -> None:
+    def __init__(self, request: ResourceRequest, sandbox: Path, cgroups: Path = _CGROUPS) -> None:
         self.max_rss_bytes = 0
         self.max_scratch_bytes = 0
-        self._oom_kills = oom_kills()
+        self._cgroups = cgroups
+        self._oom_kills = oom_kills(cgroups)
         self._request = request
         self._sandbox = sandbox
         self._started = time.monotonic()
@@ -119,8 +153,7 @@ class Watch:
             return None
         return OverLimit(
             ExitCode.OVER_WALL_TIME,
-            f"wall time: expected at most {asked:g} s, as the quantum asked for; found the task "
-            "still running",
+            f"wall time: expected at most {asked:g} s, as asked for; found the task still running",
         )
 
     def _over_memory(self, pids: Collection[int]) -> OverLimit | None:
@@ -144,7 +177,7 @@ class Watch:
     def killed_for_memory(self, max_rss_bytes: int) -> OverLimit | None:
         """Tell whether a task that SIGKILL ended was killed for its memory, as far as one can."""
         asked = self._request.memory_mib
-        by_kernel = oom_kills() > self._oom_kills
+        by_kernel = oom_kills(self._cgroups) > self._oom_kills
         is_near = asked is not None and max_rss_bytes >= _NEAR * asked * _MIB
         if not by_kernel and not is_near:
             return None

@@ -227,7 +227,8 @@ class _Attempt:
         if self.direct is not None:
             environment.update(self.direct.environment)
         self.log.add("task_started")
-        limits = limits_here(job.task.resources, os.environ)
+        is_member = self.sandbox.parent.name == names.QUANTA_DIR
+        limits = limits_here(job.task.resources, os.environ, is_member=is_member)
         end = run_task(command, environment, self.sandbox, self.stop, limits)
         sandbox_files.take_back(self.sandbox)
         facts = {"exit_code": end.exit_code, "signal": end.signal}

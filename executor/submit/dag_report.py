@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from executor.bundle.submission import publish_worker
+from executor.init_check import INIT_FAILED
 from executor.submit.arrangement import arrange, publish_arrangement
 from executor.submit.configuration import SubmitConfiguration
 from executor.submit.dag import InitJob
 from executor.submit.plan import Plan
 from executor.submit.pool import SubmittedDag, submit_dag, wait_for_dag
+from executor.submit.submit_files import INIT_ERRORS
+from executor.terminal_text import plain
 from registry import names
 from registry.delta import Delta
 from registry.job import ResourceRequest
@@ -32,6 +35,14 @@ class DagEnd:
     again: Collection[str] = ()
     """Quanta that are run again because what they made was not kept and others need it."""
 
+    def init_error(self) -> str | None:
+        """Why the init job failed, in its own words; None if it did not, or told nothing."""
+        path = self.submitted.directory / INIT_ERRORS
+        if not self.exit_code or not path.exists():
+            return None
+        lines = path.read_text(errors="replace").splitlines()
+        return next((line for line in lines if line.startswith(INIT_FAILED)), None)
+
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
@@ -43,6 +54,7 @@ class DagEnd:
             "n_done_before": self.n_done_before,
             "again": sorted(self.again),
             "exit_code": self.exit_code,
+            "init_error": self.init_error(),
         }
 
     def lines(self) -> list[str]:
@@ -63,6 +75,8 @@ class DagEnd:
             )
         else:
             found.append(f"the DAG ended with exit code {self.exit_code}")
+        if init_error := self.init_error():
+            found.append(f"no quantum was submitted: {plain(init_error)}")
         if self.exit_code:
             found.append(
                 f"quantum-exec status {self.run} tells what failed; when that is mended, "

@@ -12,6 +12,7 @@ points of one pool may be of different releases, and this is right on all of the
 import math
 
 from executor.exit_codes import ExitCode
+from executor.limits import WALL_TIME_ATTRIBUTE
 from executor.submit.configuration import SubmitConfiguration
 from executor.submit.hold_reasons import (
     OWN_MEMORY,
@@ -101,8 +102,12 @@ def policy_lines(
 def _duration_lines(requests: Requests) -> dict[str, str]:
     if requests.request_walltime is None:
         return {}
+    # The attribute is the wrapper's: what it ends has a log and a delta.
     slack = max(_LEAST_SLACK_S, math.ceil(0.1 * requests.request_walltime))
-    return {"allowed_execute_duration": str(requests.request_walltime + slack)}
+    return {
+        f"My.{WALL_TIME_ATTRIBUTE}": str(requests.request_walltime),
+        "allowed_execute_duration": str(requests.request_walltime + slack),
+    }
 
 
 def _exit_lines(requests: Requests) -> dict[str, str]:

@@ -38,6 +38,7 @@ RUN_ATTRIBUTE = "QuantumExecRun"
 DATASTORE_ATTRIBUTE = "QuantumExecDatastore"
 STATUS_FILE = "node-status.txt"
 INIT_LABEL = "init"
+INIT_ERRORS = "init.err"
 MERGE_LABEL = "merge"
 
 _S3_URI = re.compile(r"s3://(?P<place>[A-Za-z0-9.-]+(/[A-Za-z0-9_.+@-]+)*)\Z")
@@ -157,7 +158,7 @@ def init_submit_file(submission: Submission, graph_id: str, requests: Requests) 
         **_worker_lines(configuration, requests),
         "arguments": f"init {graph_id} --formats {formats_text(submitted_formats())}",
         "output": "init.out",
-        "error": "init.err",
+        "error": INIT_ERRORS,
         "transfer_input_files": place + record.removeprefix(prefix),
         "transfer_output_files": names.INIT_FILE,
         "transfer_output_remaps": f'"{names.INIT_FILE} = {place}{result.removeprefix(prefix)}"',

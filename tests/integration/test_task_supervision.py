@@ -39,7 +39,7 @@ def sandbox_with(tmp_path: Path, request: ResourceRequest, *command: str) -> San
             ResourceRequest(wall_s=0.5),
             "import time; time.sleep(600)",
             ExitCode.OVER_WALL_TIME,
-            "wall time: expected at most 0.5 s, as the quantum asked for; found",
+            "wall time: expected at most 0.5 s, as asked for; found",
         ),
         (
             ResourceRequest(memory_mib=100),
@@ -79,6 +79,34 @@ def test_a_slot_may_give_more_than_was_asked_for(tmp_path: Path) -> None:
     assert sandbox.delta().requested == request
     ad.write_text("Memory = 10\nDisk = 20\n")
     assert sandbox_with(tmp_path, request, *task).run()[0] == ExitCode.OVER_MEMORY
+
+
+def test_wall_time_of_the_job_goes_before_that_of_the_graph(tmp_path: Path) -> None:
+    request = ResourceRequest(wall_s=600)
+    sandbox = sandbox_with(tmp_path, request, "sleep", "600")
+    ad = tmp_path / "job.ad"
+    ad.write_text("ClusterId = 1\nQuantumExecWallTime = 1\nQuantumExecWallTimeOther = 7\n")
+    sandbox.environment["_CONDOR_JOB_AD"] = str(ad)
+    assert sandbox.run()[0] == ExitCode.OVER_WALL_TIME
+    delta = sandbox.delta()
+    assert "wall time: expected at most 1 s, as asked for" in str(delta.error)
+    assert delta.requested == request
+    assert sandbox.log() == ""
+
+
+@pytest.mark.parametrize(
+    ("held_mib", "expected"), [(183, ExitCode.OVER_MEMORY), (20, 137)]
+)
+def test_task_that_sigkill_ends_near_its_limit_went_over_it(
+    tmp_path: Path, held_mib: int, expected: ExitCode
+) -> None:
+    """No sample saw it over 200 MiB; what it had at its end decides."""
+    code = f"x = bytearray(b'x') * ({held_mib} << 20); import os; os.kill(os.getpid(), 9)"
+    request = ResourceRequest(memory_mib=200)
+    sandbox = sandbox_with(tmp_path, request, sys.executable, "-c", code)
+    assert sandbox.run()[0] == expected
+    told = "killed by SIGKILL, near its limit of memory" in str(sandbox.delta().error)
+    assert told == (expected == ExitCode.OVER_MEMORY)
 
 
 def test_memory_is_that_of_the_whole_tree(tmp_path: Path) -> None:

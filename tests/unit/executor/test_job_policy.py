@@ -51,6 +51,7 @@ def test_retries_end_after_final_codes(
 def test_wall_time_of_the_pool_is_after_that_of_the_wrapper() -> None:
     lines = policy_lines(SubmitConfiguration(), Requests(request_walltime=7200))
     assert lines["allowed_execute_duration"] == "7920"
+    assert lines["My.QuantumExecWallTime"] == "7200"
 
 
 def test_environment_is_quoted_as_condor_submit_reads_it() -> None:

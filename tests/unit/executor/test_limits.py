@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a task must not exceed on a worker, and what the kernel tells of its end."""
+
+from pathlib import Path
+
+import pytest
+
+from executor.limits import Watch, limits_here
+from registry.job import ResourceRequest
+
+
+def test_kill_by_the_kernel_is_told_from_another(tmp_path: Path) -> None:
+    """Of a task that was far from its limit: the kernel counts whom it killed for memory."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    groups = [line[3:] for line in lines if line.startswith("0::")]
+    if not groups:
+        pytest.skip("control groups of version 1 count in another file")
+    events = tmp_path / groups[0].lstrip("/") / "memory.events"
+    events.parent.mkdir(parents=True, exist_ok=True)
+    events.write_text("low 0\nmax 17\noom 1\noom_kill 1\n")
+    watch = Watch(ResourceRequest(memory_mib=1000), tmp_path, tmp_path)
+    assert watch.killed_for_memory(2**20) is None
+    events.write_text("low 0\nmax 19\noom 2\noom_kill 2\n")
+    over = watch.killed_for_memory(2**20)
+    assert over is not None and over.code == 35
+    assert "expected at most 1000 MiB, found 1 MiB when the task was killed by the" in over.message
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "alone", "as_member"),
+    [
+        (None, None, None, None),
+        (50.0, None, 50.0, 50.0),
+        (None, 1, 1.0, 0.0),
+        (50.0, 10**9, 1e9, 50.0),
+        (50.0, 1, 1.0, 0.0),
+    ],
+)
+def test_wall_time_is_that_of_the_job(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: float | None,
+    told: int | None,
+    alone: float | None,
+    as_member: float | None,
+) -> None:
+    """A job that began long ago leaves its members what is left of its time."""
+    monkeypatch.setattr("executor.limits._BEGUN", -1e6)
+    ad = tmp_path / "job.ad"
+    ad.write_text(f"ClusterId = 3\n{'' if told is None else f'QuantumExecWallTime = {told}'}\n")
+    environment = {"_CONDOR_JOB_AD": str(ad)}
+    request = ResourceRequest(wall_s=asked)
+    assert limits_here(request, environment).wall_s == alone
+    assert limits_here(request, environment, is_member=True).wall_s == as_member
