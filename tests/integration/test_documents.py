@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from executor.submit.configuration import read_submit_configuration
+
 ROOT = Path(__file__).parents[2]
 # These need a pool and are run by tests/pool with the same words.
 _POOL_COMMANDS = ("submit", "status", "logs", "pause", "rerun")
@@ -64,3 +66,20 @@ def test_commands_of_the_pool_tier_are_known(project: Path) -> None:
     )
     for option in (word for word in words if word.startswith("--")):
         assert option in printed
+
+
+def test_the_guide_tells_how_workers_get_the_programs(project: Path) -> None:
+    """Its one command makes a bundle, its settings are those of a submit configuration."""
+    guide = (ROOT / "docs/pool.md").read_text()
+    section = guide.partition("## How a worker gets the programs")[2].partition("\n## ")[0]
+    (project / "section.md").write_text(section)
+    [block] = shell_blocks(project / "section.md")
+    assert "worker.pyz" in run_block(block, project)
+    made = {path.name for path in (project / "bundle").iterdir()}
+    assert made == {"quantum_exec_plugin", "worker.pyz", "bundle.json"}
+    [settings] = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    (project / "submit.yaml").write_text(f"{settings}bundle: {project / 'bundle'}\n")
+    found = read_submit_configuration(project / "submit.yaml").requests_of("isr", None)
+    assert "qs3" in found.submit_lines["requirements"]
+    for name in re.findall(r"`(configs/[^`]+)`", section):
+        assert (ROOT / name).is_file(), name
