@@ -94,9 +94,7 @@ def test_wall_time_of_the_job_goes_before_that_of_the_graph(tmp_path: Path) -> N
     assert sandbox.log() == ""
 
 
-@pytest.mark.parametrize(
-    ("held_mib", "expected"), [(183, ExitCode.OVER_MEMORY), (20, 137)]
-)
+@pytest.mark.parametrize(("held_mib", "expected"), [(183, ExitCode.OVER_MEMORY), (20, 137)])
 def test_task_that_sigkill_ends_near_its_limit_went_over_it(
     tmp_path: Path, held_mib: int, expected: ExitCode
 ) -> None:
