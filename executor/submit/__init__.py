@@ -44,8 +44,9 @@ module               subject
 `steering_command`   ``quantum-exec pause``, ``resume``, ``stop``
 `restart`            a RUN taken up again from what the datastore says
 `restart_command`    ``quantum-exec restart``
-`earlier_memory`     with how much memory a quantum begins that went over before
+`earlier_memory`     with how much memory jobs begin whose quanta went over before
 `dag_report`         a plan on the pool, and what is told of it
+`derived_outputs`    deltas that can be judged without the job
 `bucket_run`         a RUN as the datastore alone tells it
 `rerun`              which quanta are run again, and the plan that runs them
 `scratch_run`        the same quanta in a scratch RUN, with the inputs as they were read

@@ -10,6 +10,7 @@ from executor.submit.configuration import SubmitConfiguration
 from executor.submit.nodes import Node, nodes_of_plan
 from executor.submit.plan import Plan
 from executor.submit.quantum_clusters import clusters_of_plan, publish_clusters
+from executor.submit.requests import Requests
 from executor.submit.unkept_inputs import with_producers_again
 from registry import names
 from registry.delta import Delta
@@ -79,3 +80,12 @@ def publish_arrangement(arrangement: Arrangement, store: ObjectStore) -> None:
 
     map_concurrently(put_job, arrangement.again)
     publish_clusters(arrangement.clusters, store)
+
+
+def requests_by_label(
+    arrangement: Arrangement, resources: Mapping[str, ResourceRequest]
+) -> dict[str, Requests]:
+    """What the jobs of an arrangement ask for, by label, in the order of the plan."""
+    labels = dict.fromkeys(node.label for node in arrangement.nodes)
+    configuration = arrangement.configuration
+    return {label: configuration.requests_of(label, resources.get(label)) for label in labels}

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 import msgspec
 
+from executor.submit.derived_outputs import agreed_types, has_derived_outputs
 from executor.submit.standings import delta_keys, standings_among
 from registry import names
 from registry.delta import Delta, read_delta
@@ -21,7 +22,8 @@ from registry.graph_record import (
     read_predicted_quanta,
 )
 from registry.job import Job, read_job
-from registry.prediction import UnpredictedDeltaError, check_predicted
+from registry.model import DatasetType
+from registry.prediction import UnknownGraphError, UnpredictedDeltaError, check_predicted
 from transfer_plugins.concurrency import map_concurrently
 from transfer_plugins.deltas import IsTrusted, Standing, trusting
 from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
@@ -48,7 +50,10 @@ class BucketRun:
     run: str
     records: dict[str, GraphRecord]
     """By graph id; more than one if the RUN was extended."""
+    graphs: dict[str, dict[str, PredictedQuantum]]
+    """What each of them predicts, by graph id and quantum id."""
     quanta: dict[str, PredictedQuantum]
+    """All of it: what either of two graphs predicts of the same quantum."""
     delta_keys: dict[str, list[str]]
 
     def job_of(self, quantum_id: str) -> Job:
@@ -57,13 +62,19 @@ class BucketRun:
         return read_job(self.store.get(key), f"job file {self.store.uri}/{key}")
 
     @cached_property
-    def _dataset_types(self) -> frozenset[str]:
-        return frozenset(t.name for record in self.records.values() for t in record.dataset_types)
+    def _types(self) -> dict[str, DatasetType]:
+        return agreed_types(self.records.values())
 
     def rule_of(self, quantum_id: str) -> IsTrusted:
-        """The rule by which deltas of a quantum count: that of workers, from the job."""
+        """The rule by which deltas of a quantum count: that of workers, who have the job.
+
+        It is read only where type, data ID and path of an output do not follow from what the
+        datastore's list of quanta tells.
+        """
 
         def is_trusted(delta: Delta) -> bool:
+            if has_derived_outputs(delta, self._types):
+                return self._is_predicted(delta)
             try:
                 job = self.job_of(quantum_id)
             except JOB_ERRORS as error:
@@ -74,22 +85,33 @@ class BucketRun:
         return is_trusted
 
     def _is_predicted(self, delta: Delta) -> bool:
-        """The rule where the job is gone or damaged: what the merger knows."""
-        quantum = self.quanta[delta.quantum_id]
+        """The rule without the job: what the merger knows."""
+        record = self.records.get(delta.graph_id)
+        quantum = self.graphs.get(delta.graph_id, {}).get(delta.quantum_id)
         key = names.delta_key(self.run, delta.quantum_id, delta.attempt_id)
         try:
+            if record is None or quantum is None:
+                raise UnknownGraphError(
+                    f"delta {key!r}: expected a graph of RUN {self.run!r} that has its quantum, "
+                    f"found {delta.graph_id!r}"
+                )
             check_predicted(
                 delta,
                 key,
                 task_label=quantum.task_label,
                 data_id=quantum.data_id,
                 outputs=quantum.outputs,
-                dataset_types=self._dataset_types,
+                dataset_types={kind.name for kind in record.dataset_types},
             )
         except UnpredictedDeltaError as error:
             _log.warning("%s; it does not count", error)
             return False
-        return delta.graph_id in self.records
+        return True
+
+    def graph_of(self, quantum_id: str) -> str:
+        """The graph that the job of a quantum belongs to; raises as `job_of`."""
+        found = [g for g, quanta in self.graphs.items() if quantum_id in quanta]
+        return found[0] if len(found) == 1 else self.job_of(quantum_id).graph_id
 
     def standings(self, quantum_ids: Iterable[str]) -> dict[str, Standing]:
         """How some quanta stood; their deltas are read for it."""
@@ -141,19 +163,22 @@ def read_bucket_run(store: ObjectStore, run: str) -> BucketRun:
     names.check_run(run)
     prefix = names.graph_prefix(run)
     records: dict[str, GraphRecord] = {}
-    quanta: dict[str, PredictedQuantum] = {}
+    graphs: dict[str, dict[str, PredictedQuantum]] = {}
     for stored in store.list_objects(prefix):
         if PurePosixPath(stored.key).suffix == ".json":
             record = read_graph_record(store.get(stored.key), f"graph record {stored.key!r}")
             records[record.graph_id] = record
-            for quantum in _read_quanta(store, run, record.graph_id):
-                quanta[quantum.quantum_id] = _joined(quanta.get(quantum.quantum_id), quantum)
+            found = _read_quanta(store, run, record.graph_id)
+            graphs[record.graph_id] = {quantum.quantum_id: quantum for quantum in found}
     if not records:
         raise RunNotFoundError(
             f"RUN {run!r}: expected a graph record below {store.uri}/{prefix}, found none; "
             "check the names of datastore and RUN"
         )
-    return BucketRun(store, run, records, quanta, delta_keys(store, run))
+    quanta: dict[str, PredictedQuantum] = {}
+    for of_graph in graphs.values():
+        quanta.update({q: _joined(quanta.get(q), found) for q, found in of_graph.items()})
+    return BucketRun(store, run, records, graphs, quanta, delta_keys(store, run))
 
 
 def _joined(known: PredictedQuantum | None, found: PredictedQuantum) -> PredictedQuantum:

@@ -3,13 +3,14 @@
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from executor.bundle.submission import publish_worker
 from executor.init_check import INIT_FAILED
-from executor.submit.arrangement import arrange, publish_arrangement
+from executor.submit.arrangement import Arrangement, arrange, publish_arrangement
+from executor.submit.bucket_run import JOB_ERRORS
 from executor.submit.configuration import SubmitConfiguration
 from executor.submit.dag import InitJob
 from executor.submit.plan import Plan
@@ -94,7 +95,6 @@ def run_on_pool(
     *,
     wait: bool,
     resources: Mapping[str, ResourceRequest] | None = None,
-    memory: Mapping[str, int] | None = None,
 ) -> DagEnd:
     """Submit a plan whose jobs are published.
 
@@ -106,8 +106,6 @@ def run_on_pool(
         Come back only when the DAG has ended.
     resources
         What the tasks ask for, by task label; taken from one job of each if not given.
-    memory
-        MiB with which quanta begin whose earlier attempts went over theirs, by quantum id.
 
     Raises
     ------
@@ -115,17 +113,25 @@ def run_on_pool(
     """
     asked = resources_of(plan) if resources is None else resources
     found = arrange(plan, done, configuration, asked)
+    return submit_arrangement(found, store, datastore, asked, wait=wait)
+
+
+def submit_arrangement(
+    found: Arrangement,
+    store: ObjectStore,
+    datastore: str,
+    resources: Mapping[str, ResourceRequest],
+    *,
+    wait: bool,
+) -> DagEnd:
+    """Submit jobs of a plan; parameters and errors as those of `run_on_pool`."""
     publish_arrangement(found, store)
+    plan, configuration = found.plan, found.configuration
     if configuration.bundle:
         publish_worker(Path(configuration.bundle), store)
+    init = init_job_of(plan, found.done, store)
     place = datastore.rstrip("/")
-    nodes = [
-        replace(node, memory_mib=max(more, default=node.memory_mib))
-        for node in found.nodes
-        for more in [[memory[q] for q in node.quantum_ids if memory and q in memory]]
-    ]
-    init = init_job_of(plan, store)
-    submitted = submit_dag(nodes, plan.run, place, found.configuration, asked, init)
+    submitted = submit_dag(found.nodes, plan.run, place, configuration, resources, init)
     code = wait_for_dag(submitted) if wait else None
     return DagEnd(
         plan.run,
@@ -138,19 +144,21 @@ def run_on_pool(
     )
 
 
-def init_job_of(plan: Plan, store: ObjectStore) -> InitJob | None:
+def init_job_of(plan: Plan, done: Collection[str], store: ObjectStore) -> InitJob | None:
     """Return the init job of a plan; None where no graph record tells what is to be run.
 
-    It is done if an earlier one of the graph found nothing wrong.
+    It is done if an earlier one of the graph found nothing wrong, or if no quantum is left.
     """
-    first = next(iter(plan.quanta), None)
+    first = next((q for q in plan.quanta if q not in done), next(iter(plan.quanta), None))
     if first is None:
         return None
-    graph_id = plan.job_of(first).graph_id
+    graph_id = plan.graph_id_of(first)
     try:
         store.head(names.graph_record_key(plan.run, graph_id))
     except ObjectNotFoundError:
         return None
+    if first in done:
+        return InitJob(graph_id, is_done=True)
     try:
         before = json.loads(store.get(names.init_key(plan.run, graph_id)))
         is_done = isinstance(before, dict) and before.get("error", "") is None
@@ -159,7 +167,21 @@ def init_job_of(plan: Plan, store: ObjectStore) -> InitJob | None:
     return InitJob(graph_id, is_done)
 
 
-def resources_of(plan: Plan) -> dict[str, ResourceRequest]:
-    """What the tasks of a plan ask for, by task label, from one job of each."""
-    one_of = {quantum.task_label: quantum_id for quantum_id, quantum in plan.quanta.items()}
-    return {label: plan.job_of(quantum_id).task.resources for label, quantum_id in one_of.items()}
+def resources_of(plan: Plan, done: Collection[str] = ()) -> dict[str, ResourceRequest]:
+    """What the tasks of a plan ask for, by task label, from one job of each.
+
+    One that is not done if there is one. Where all are, the job may be gone and asks for nothing.
+    """
+    one_of: dict[str, str] = {}
+    for quantum_id, quantum in plan.quanta.items():
+        if one_of.get(quantum.task_label, quantum_id) in done:
+            one_of[quantum.task_label] = quantum_id
+        one_of.setdefault(quantum.task_label, quantum_id)
+    found: dict[str, ResourceRequest] = {}
+    for label, quantum_id in one_of.items():
+        try:
+            found[label] = plan.job_of(quantum_id).task.resources
+        except JOB_ERRORS:
+            if quantum_id not in done:
+                raise
+    return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from executor.submit.arrangement import Arrangement
+from executor.submit.arrangement import Arrangement, requests_by_label
 from executor.submit.checks import Finding
 from executor.submit.configuration_error import ConfigurationError
 from executor.submit.dag import InitJob, write_dag
@@ -98,8 +98,14 @@ def write_dry_run(
     resources: Mapping[str, ResourceRequest],
     output: Path | None,
     findings: list[Finding],
+    init: InitJob | None = None,
 ) -> DryRun:
     """Write all files of a submission into an empty directory, or one of its own.
+
+    Parameters
+    ----------
+    init
+        The init job; one that is to be run, if it is not given.
 
     Raises
     ------
@@ -110,7 +116,8 @@ def write_dry_run(
     configuration, nodes = arrangement.configuration, arrangement.nodes
     plan, place = arrangement.plan, datastore.rstrip("/")
     run, first = plan.run, next(iter(plan.quanta), None)
-    init = InitJob(plan.job_of(first).graph_id) if first else None
+    if init is None and first is not None:
+        init = InitJob(plan.graph_id_of(first))
     write_dag(directory, nodes, run, place, configuration, resources=resources, init=init)
     if arrangement.clusters:
         (directory / "clusters").mkdir()
@@ -129,15 +136,6 @@ def write_dry_run(
         len(arrangement.clusters),
         findings,
     )
-
-
-def requests_by_label(
-    arrangement: Arrangement, resources: Mapping[str, ResourceRequest]
-) -> dict[str, Requests]:
-    """What the jobs of an arrangement ask for, by label, in the order of the plan."""
-    labels = dict.fromkeys(node.label for node in arrangement.nodes)
-    configuration = arrangement.configuration
-    return {label: configuration.requests_of(label, resources.get(label)) for label in labels}
 
 
 def _empty_directory(output: Path | None) -> Path:

@@ -33,6 +33,9 @@ CREDENTIAL_WORDS = (
 )
 _CREDENTIAL = re.compile(CREDENTIAL_WORDS, re.IGNORECASE)
 
+# As `job_policy` words them.
+_MEMORY_TOLD = re.compile(r"memory: asked for (\d+) MiB, last measured (\d+)?")
+
 
 class HoldCause(enum.StrEnum):
     """What keeps a job from going on, in words for people."""
@@ -190,6 +193,15 @@ def classify(code: int, subcode: int = 0, reason: str = "") -> Hold:
     if code == INPUT_TRANSFER and "plugin for type" in reason:
         return _NO_PLUGIN
     return _TABLE.get((code, subcode)) or _TABLE.get((code, None)) or _UNKNOWN
+
+
+def memory_told(reason: str) -> tuple[int, int]:
+    """Return what a job had asked for and used, MiB, as our own reasons say it; 0 if they do not.
+
+    The event of a hold by ``on_exit_hold`` has no table of resources.
+    """
+    found = _MEMORY_TOLD.search(reason)
+    return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
 
 
 def condition(action: HoldAction) -> str:

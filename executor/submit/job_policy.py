@@ -30,6 +30,8 @@ MEMORY_ATTRIBUTE = "QuantumExecMemory"
 _MAX = "QuantumExecMemoryMax"
 _MULTIPLIER = "QuantumExecMemoryMultiplier"
 _MEMORY_HOLDS = "QuantumExecMemoryHolds"
+# Those of ``pause`` and of people do not use up what a job may be held for by itself.
+_USER_HOLDS = "(NumHoldsByReason.UserRequest ?: 0)"
 _RETRY = "QuantumExecRetry"
 
 # A transfer that was interrupted by an eviction has no time for more.
@@ -40,13 +42,14 @@ _LEAST_SLACK_S = 300
 
 _IS_HELD = "JobStatus == 5"
 _HELD_S = "(time() - EnteredCurrentStatus)"
-_OTHER_HOLDS = f"(NumHolds - {_MEMORY_HOLDS})"
+_OTHER_HOLDS = f"(NumHolds - {_MEMORY_HOLDS} - {_USER_HOLDS})"
 
 
 def memory_lines(requests: Requests) -> dict[str, str]:
     """Return the request for memory and what its growth is computed from.
 
-    The names under which HTCondor counts holds are those of its hold codes: 34, 21 and 3.
+    The names under which HTCondor counts holds are those of its hold codes: 34, 21 and 3; 1 is
+    ``UserRequest``.
     """
     multiplier = requests.memory_multiplier or 1
     counted = " + ".join(

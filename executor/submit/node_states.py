@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from executor.submit.event_log import EventKind, LogEvent
+from executor.submit.hold_reasons import HoldCause, classify, memory_told
 from executor.submit.state_series import JobState, StateSeries
 
 _HOLD = re.compile(r"\n\s*(?P<reason>.*)\n\s*Code (?P<code>-?\d+) Subcode (?P<subcode>-?\d+)")
@@ -40,6 +41,7 @@ class NodeRecord:
     """What the log tells of a node: its newest job, and counts over all of them.
 
     ``n_lost_starts`` are executions that ended in another way than well. Memory in MiB.
+    ``went_over_memory``: a job of the node was held for it.
     """
 
     name: str
@@ -59,6 +61,12 @@ class NodeRecord:
     removal: str | None = None
     requested_mib: int = 0
     used_mib: int = 0
+    went_over_memory: bool = False
+
+    def note_memory(self, asked_mib: int, used_mib: int) -> None:
+        """A job of the node asked for so much, and used so much; 0 is not known."""
+        self.requested_mib = asked_mib or self.requested_mib
+        self.used_mib = max(self.used_mib, used_mib)
 
     def end_of_start(self, *, is_lost: bool) -> float | None:
         """The execution ended, if there was one; returns when it had begun."""
@@ -118,7 +126,7 @@ class NodeLog:
                 self._execute(node, event)
             case EventKind.IMAGE_SIZE:
                 if found := _USED_MIB.search(event.text):
-                    node.used_mib = max(node.used_mib, int(found[1]))
+                    node.note_memory(0, int(found[1]))
             case EventKind.FILE_TRANSFER:
                 # The job has a machine from here on, though it executes only after stage-in.
                 if event.text.startswith(_TRANSFER_STARTS):
@@ -137,6 +145,7 @@ class NodeLog:
                 node.end_of_start(is_lost=True)
                 node.no_eviction(event.time_s)
                 node.removal = " ".join(event.text.partition("\n")[2].split()) or "removed"
+                node.note_memory(*memory_told(node.removal))
                 self._change(node, JobState.DELETED, event.time_s)
             case EventKind.HELD:
                 self._hold(node, event)
@@ -179,6 +188,9 @@ class NodeLog:
         else:
             node.hold = HoldEvent(0, 0, " ".join(event.text.split()))
         node.held_s = event.time_s
+        node.note_memory(*memory_told(node.hold.reason))
+        cause = classify(node.hold.code, node.hold.subcode, node.hold.reason).cause
+        node.went_over_memory = node.went_over_memory or cause is HoldCause.MEMORY
         self.hold_counts[node.hold] += 1
         self._change(node, JobState.HELD, event.time_s)
 
@@ -190,8 +202,7 @@ class NodeLog:
     def _note_memory(self, node: NodeRecord, text: str) -> None:
         if found := _MEMORY_ROW.search(text):
             used, requested, _ = found.groups()
-            node.used_mib = max(node.used_mib, int(used or 0))
-            node.requested_mib = int(requested)
+            node.note_memory(int(requested), int(used or 0))
 
     def _change(self, node: NodeRecord, state: JobState, time_s: float) -> None:
         self.series.change(node.state, state, time_s)

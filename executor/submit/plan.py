@@ -22,7 +22,8 @@ class Plan:
 
     ``rule_of`` gives the rule by which deltas of a quantum count; ``task_labels`` are in the order
     in which people are shown them. ``readers_of`` gives, for some quanta of the plan,
-    the quanta of the whole RUN that read their outputs, by dataset id.
+    the quanta of the whole RUN that read their outputs, by dataset id. ``graph_of`` gives the graph
+    of a quantum's job; the job tells if there is none.
     """
 
     run: str
@@ -31,6 +32,11 @@ class Plan:
     rule_of: Callable[[str], IsTrusted]
     task_labels: list[str]
     readers_of: Callable[[Collection[str]], Mapping[str, frozenset[str]]] = _no_readers
+    graph_of: Callable[[str], str] | None = None
+
+    def graph_id_of(self, quantum_id: str) -> str:
+        """The id of the graph that the job of a quantum belongs to."""
+        return self.graph_of(quantum_id) if self.graph_of else self.job_of(quantum_id).graph_id
 
     def parents_of(self, quantum_id: str) -> frozenset[str]:
         """Ids of the quanta of this plan that must end before this one begins."""
@@ -52,6 +58,7 @@ def plan_of_graph(graph: Graph, store: ObjectStore) -> Plan:
         lambda quantum_ids: readers(
             (q.quantum_id, q.inputs) for q in graph.quanta if graph.data_mode is DataMode.STAGED
         ),
+        lambda quantum_id: graph.graph_id,
     )
 
 

@@ -3,15 +3,17 @@
 
 import getpass
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
+from executor.submit.arrangement import Arrangement, requests_by_label
 from executor.submit.checks import Finding
 from executor.submit.configuration import SubmitConfiguration
 from executor.submit.pool_queue import PoolError, bindings
 from executor.submit.requests import Requests
+from registry.job import ResourceRequest
 from transfer_plugins.plugin_protocol import JOB_SCHEME
 
 _NOBODY = ("unauthenticated", "unmapped", "condor", "condor_pool", "anonymous")
@@ -96,6 +98,29 @@ def _slot(ad: Mapping[str, Any]) -> Slot:
 
     methods = str(ad.get("HasFileTransferPluginMethods", "")).lower().split(",")
     return Slot(most("Memory"), most("Cpus"), most("Disk") // 1024, JOB_SCHEME in methods)
+
+
+def suited_to_pool(
+    arrangement: Arrangement, resources: Mapping[str, ResourceRequest], *, is_elastic: bool
+) -> tuple[Arrangement, list[Finding]]:
+    """Return jobs whose memory ends at the pool's largest slot, and what is wrong with the others.
+
+    Parameters
+    ----------
+    is_elastic
+        As in `check_slots`.
+
+    Raises
+    ------
+    PoolError
+    """
+    slots, configuration = slots_of_pool(), arrangement.configuration
+    requests = requests_by_label(arrangement, resources)
+    left = {node.label for node in arrangement.nodes if not node.is_done}
+    to_be_run = {label: asked for label, asked in requests.items() if label in left}
+    findings = list(check_slots(slots, to_be_run, configuration, is_elastic=is_elastic))
+    limited = with_memory_limit(configuration, slots, to_be_run)
+    return replace(arrangement, configuration=limited), findings
 
 
 def check_slots(

@@ -51,7 +51,7 @@ def _cluster(plan: Plan, group: Group, readers: Mapping[str, frozenset[str]]) ->
     cluster_id = derived_id("cluster", plan.run, group.label, shape)
     return QuantumCluster(
         QUANTUM_CLUSTER_FORMAT,
-        plan.job_of(group.quantum_ids[0]).graph_id,
+        plan.graph_id_of(group.quantum_ids[0]),
         plan.run,
         cluster_id,
         group.label,

@@ -91,6 +91,8 @@ def select(bucket: BucketRun, wanted: Wanted) -> list[str]:
 def job_source(bucket: BucketRun, mended: Graph | None) -> JobOf:
     """Return the function that gives the job of a quantum: as published, or of a mended graph.
 
+    In a RUN of several graphs, quanta of the others are as published.
+
     Raises
     ------
     OtherGraphError
@@ -110,9 +112,8 @@ def job_source(bucket: BucketRun, mended: Graph | None) -> JobOf:
 
     def job_of(quantum_id: str) -> Job:
         if quantum_id not in graph.by_id:
-            raise QuantumExecError(
-                f"graph {graph.name!r}: expected quantum {quantum_id}, found none"
-            )
+            # Of another graph of the RUN.
+            return bucket.job_of(quantum_id)
         job = graph.job_of(graph.by_id[quantum_id])
         # A graph file does not tell who moves the bytes; that was said when it was published.
         with suppress(*JOB_ERRORS):
@@ -181,7 +182,8 @@ def plan_of_bucket(bucket: BucketRun, quantum_ids: Collection[str], job_of: JobO
         jobs = map_concurrently(job_of, bucket.children_of(quantum_ids))
         return readers((job.quantum_id, job.inputs) for job in jobs)
 
-    return Plan(bucket.run, quanta, job_of, bucket.rule_of, labels_of(quanta), readers_of)
+    labels, rule_of = labels_of(quanta), bucket.rule_of
+    return Plan(bucket.run, quanta, job_of, rule_of, labels, readers_of, bucket.graph_of)
 
 
 def publish_jobs(

@@ -3,6 +3,7 @@
 they made before.
 """
 
+import dataclasses
 import json
 import os
 from dataclasses import dataclass
@@ -209,22 +210,25 @@ def _run_here(bucket: "BucketRun", report: "RerunReport", options: _Options) -> 
 
 
 def _run_on_pool(bucket: "BucketRun", report: "RerunReport", options: _Options) -> None:
-    from executor.submit.dag_report import resources_of, run_on_pool
-    from executor.submit.earlier_memory import starting_memory
+    from executor.submit.arrangement import arrange
+    from executor.submit.dag_report import resources_of, submit_arrangement
+    from executor.submit.earlier_memory import earlier_memory, with_earlier_memory
+    from executor.submit.pool_slots import suited_to_pool
     from executor.submit.standings import counting_deltas
 
     plan, replaced = report.rerun.plan, report.rerun.replaced
     counting = counting_deltas(bucket.store, plan.run, plan.quanta, plan.rule_of)
     done = {q: d for q, d in counting.items() if d.attempt_id > replaced.get(q, "")}
-    resources = resources_of(plan)
+    resources = resources_of(plan, done)
     # In a scratch RUN the quanta have other ids, and no earlier attempts.
     tried = [] if report.rerun.originals else [q for q in plan.quanta if q not in done]
-    memory = starting_memory(bucket, tried, options.configuration, resources)
-    report.dag = run_on_pool(
-        *(plan, done, bucket.store, options.datastore, options.configuration),
+    earlier = earlier_memory(bucket, tried, options.configuration)
+    found = arrange(plan, done, options.configuration, resources)
+    found, _ = suited_to_pool(found, resources, is_elastic=True)
+    nodes = with_earlier_memory(found.nodes, earlier, found.configuration, resources)
+    report.dag = submit_arrangement(
+        *(dataclasses.replace(found, nodes=nodes), bucket.store, options.datastore, resources),
         wait=options.wait,
-        resources=resources,
-        memory=memory,
     )
     if options.wait:
         report.deltas = counting_deltas(bucket.store, plan.run, plan.quanta, plan.rule_of)

@@ -173,8 +173,8 @@ def _arrange(asked: _Request) -> "Arrangement":
 
 
 def _local_findings(asked: _Request, arrangement: "Arrangement") -> "list[Finding]":
+    from executor.submit.arrangement import requests_by_label
     from executor.submit.checks import Submission, check_locally
-    from executor.submit.dry_run import requests_by_label
 
     requests = requests_by_label(arrangement, asked.resources)
     submission = Submission(asked.graph, len(arrangement.nodes), asked.configuration, requests)
@@ -184,7 +184,7 @@ def _local_findings(asked: _Request, arrangement: "Arrangement") -> "list[Findin
 def _findings_of_pool(
     asked: _Request, arrangement: "Arrangement"
 ) -> "tuple[list[Finding], SubmitConfiguration]":
-    from executor.submit.dry_run import requests_by_label
+    from executor.submit.arrangement import requests_by_label
     from executor.submit.pool_slots import check_slots, slots_of_pool, with_memory_limit
 
     slots = slots_of_pool()

@@ -8,6 +8,7 @@ import classad2
 import pytest
 
 from executor.submit.configuration import SubmitConfiguration
+from executor.submit.hold_reasons import memory_told
 from executor.submit.job_policy import memory_lines, policy_lines
 from executor.submit.requests import Requests
 
@@ -62,6 +63,7 @@ def test_memory_is_released_until_there_is_no_more(code: int, subcode: int, name
     for n_holds, expected in ((1, "released"), (2, "released"), (3, "removed")):
         ad = job(**held, NumHolds=n_holds, NumHoldsByReason={name: n_holds}, MemoryUsage=340)
         assert after(ad) == expected
+    assert memory_told(ad.eval("PeriodicRemoveReason")) == (350, 340)
     assert ad.eval("PeriodicRemoveReason") == (
         "memory: asked for 350 MiB, last measured 340 MiB; raise requestMemoryMax (350 MiB) "
         "and restart the run; held before: because"
@@ -94,6 +96,15 @@ def test_holds_end_as_the_table_says(
     assert after(ad) == expected
 
 
+def test_holds_by_people_are_not_counted() -> None:
+    """A job that was paused four times may still be released as often as any other."""
+    held: dict[str, Any] = {"HoldReasonCode": 13, "HoldReasonSubCode": 256, "held_s": 61}
+    paused = {"UserRequest": 4}
+    assert after(job(**held, NumHolds=5, NumHoldsByReason=paused)) == "released"
+    assert after(job(**held, NumHolds=6, NumHoldsByReason=paused)) == "held"
+    assert after(job(**held, NumHolds=5, NumHoldsByReason={})) == "held"
+
+
 def test_missing_credential_waits_for_a_person_but_not_in_the_init_job() -> None:
     denied = "S3 said AccessDenied: x"
     held: dict[str, Any] = {"HoldReasonCode": 13, "HoldReasonSubCode": 256, "HoldReason": denied}
@@ -119,6 +130,10 @@ def test_exit_over_memory_is_held_while_there_is_more(
     ad = job(**exit_, NumHoldsByReason={"JobPolicy": n_holds}, JobStatus=2)
     assert ad.eval("on_exit_hold") is expected
     assert "the next try asks for more" in ad.eval("on_exit_hold_reason")
+    measured = job(**exit_, NumHoldsByReason={"JobPolicy": n_holds}, JobStatus=2, MemoryUsage=90)
+    asked = measured.eval("RequestMemory")
+    assert memory_told(ad.eval("on_exit_hold_reason")) == (asked, 0)
+    assert memory_told(measured.eval("on_exit_hold_reason")) == (asked, 90)
 
 
 @pytest.mark.parametrize(
