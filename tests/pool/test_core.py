@@ -37,7 +37,7 @@ def site(
 
 def jobs_of_dag(pool: PersonalPool, cluster: object) -> list[Ad]:
     """The jobs of a DAG's quanta, from HTCondor's history."""
-    return pool.history(f"DAGManJobId == {cluster} && JobUniverse == 5")
+    return pool.history(f"DAGManJobId == {cluster} && QuantumExecQuantumId =!= undefined")
 
 
 def test_three_tasks_on_the_pool(site: Site) -> None:

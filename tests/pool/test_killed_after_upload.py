@@ -65,7 +65,9 @@ def test_jobs_killed_after_their_delta_run_again_and_count_once(
         site.prepare(s3EndpointUrl=endpoint)
         store = open_store(datastore)
         report = site.submit(write_three_tasks(site.directory / "graph.yaml", store, RUN))
-        jobs = pool.history(f"DAGManJobId == {report['cluster']} && JobUniverse == 5")
+        jobs = pool.history(
+            f"DAGManJobId == {report['cluster']} && QuantumExecQuantumId =!= undefined"
+        )
     assert [job["NumShadowStarts"] for job in jobs] == [2] * 7
     deltas = [o.key for o in store.list_objects(names.delta_prefix(RUN))]
     assert len(deltas) == 7
