@@ -69,8 +69,10 @@ def stop(process: "subprocess.Popen[str]", begun: Path, number: int) -> tuple[in
 
 
 def statuses(run: ClusterRun) -> list[tuple[str, AttemptStatus]]:
-    """What was committed, in the order of the attempts."""
-    return [(delta.task_label, delta.status) for delta in run.deltas()]
+    """What was committed, in the order of the time at which the attempts began."""
+    # Not of the attempt ids: stage-in makes those of a cluster within one millisecond.
+    found = sorted(run.deltas(), key=lambda delta: delta.started)
+    return [(delta.task_label, delta.status) for delta in found]
 
 
 def attempt_of_second(run: ClusterRun) -> str:

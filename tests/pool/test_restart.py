@@ -76,5 +76,5 @@ def test_pool_is_lost_with_its_queue_and_the_dag(gated: GatedRun) -> None:
     restarted = gated.order("restart", "--wait")
     assert (restarted["n_done_before"], restarted["n_orphans_removed"]) == (N_AT_ONCE, 0)
     jobs = pool.history("JobUniverse == 5")
-    assert [job["RequestMemory"] for job in jobs] == [96] * (N_QUANTA - N_AT_ONCE)
+    assert [job["QuantumExecMemory"] for job in jobs] == [96] * (N_QUANTA - N_AT_ONCE)
     gated.check_exact()

@@ -31,10 +31,10 @@ def site(
     return found
 
 
-def status(site: Site, code: int = 0) -> dict[str, Any]:
+def status(site: Site, *codes: int) -> dict[str, Any]:
     """``quantum-exec status --json`` as the operator types it."""
     words = ("status", RUN, "--datastore", site.datastore, "--config", "submit.yaml", "--json")
-    found: dict[str, Any] = json.loads(site.command("quantum-exec", *words, codes=(code,)).stdout)
+    found: dict[str, Any] = json.loads(site.command("quantum-exec", *words, codes=codes).stdout)
     return found
 
 
@@ -51,7 +51,8 @@ def queue_counts(pool: PersonalPool, dag: int) -> dict[str, int]:
 def is_the_same(site: Site, dag: int) -> dict[str, Any] | None:
     """The status, if the queue was the same before and after it was read, and it says so."""
     before = queue_counts(site.pool, dag)
-    found = status(site)
+    # The DAG may end meanwhile, with a failure.
+    found = status(site, 0, 1)
     if queue_counts(site.pool, dag) != before:
         return None
     counts = {state: found["jobs"][state] for state in before}
@@ -80,7 +81,7 @@ def test_status_says_what_the_queue_says(site: Site) -> None:
 
 def check_end(site: Site, dag: int) -> None:
     """After the end: counts as in the history, the error as in the delta."""
-    found = status(site, code=1)
+    found = status(site, 1)
     told = {state: number for state, number in found["jobs"].items() if number}
     assert told == {"SUCCEEDED": 5, "FAILED": 1, "PRUNED": 1}
     ads = site.pool.history(f"DAGManJobId == {dag} && QuantumExecTaskLabel =!= undefined")
