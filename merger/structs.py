@@ -97,8 +97,9 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
 
 def _twin(kind: Any, delta_format: int, is_bounded: bool) -> Any:
     if dataclasses.is_dataclass(kind):
-        # The others stay what they are everywhere: structs of two classes are never equal.
-        return struct_of(cast(type, kind), delta_format, is_bounded and kind in _HAVE_BOUNDS)
+        # Structs of two classes are never equal, so what is alike in all formats has one class.
+        own_format = delta_format if kind in ADDED_LATER else DELTA_FORMAT
+        return struct_of(cast(type, kind), own_format, is_bounded and kind in _HAVE_BOUNDS)
     origin, members = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return functools.reduce(

@@ -53,8 +53,8 @@ def claims_of(deltas: Iterable[Delta]) -> set[Claim]:
         records = {record.dataset_id: record for record in delta.rows.datastore_record}
         for row in delta.rows.dataset:
             key = {"run": delta.run, "dataset_type": row.dataset_type, "data_id": row.data_id}
-            record = records[row.dataset_id]
-            content = (record.size_bytes, record.checksum)
+            record = records.get(row.dataset_id)  # none: it was not kept
+            content = (record.size_bytes, record.checksum) if record else (None, None)
             claims.add(Claim(delta.attempt_id, row.dataset_id, canonical(key), content))
     return claims
 

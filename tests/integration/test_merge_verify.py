@@ -48,6 +48,15 @@ def key_of(site: MergeSite, quantum: int = 0) -> str:
     return site.delta(quantum, quantum + 1).rows.datastore_record[0].object_key
 
 
+@pytest.mark.parametrize("delta_format", [1, 2])
+def test_deltas_of_older_formats_are_no_difference(site: MergeSite, delta_format: int) -> None:
+    delta = site.delta(0, 1)
+    factories.put_objects(site.store, delta)
+    factories.put_delta(site.store, delta, factories.in_format(delta_format, delta))
+    assert site.merge().counts.n_deltas == 1
+    assert {f.kind for f in site.verify(checksums=True).findings} == {FindingKind.NOT_RUN}
+
+
 def test_datasets_that_were_not_kept_are_no_difference(site: MergeSite) -> None:
     kept, not_kept = site.delta(0, 1), factories.without_record(site.delta(1, 2))
     site.put(kept, not_kept)

@@ -96,6 +96,14 @@ def test_delta_of_format_2_has_kept_everything() -> None:
     assert found == with_typed_json(text, 2) == plain(dataclasses.replace(DELTA, format=2))
 
 
+def test_what_is_alike_in_two_formats_is_equal() -> None:
+    older, newest = (
+        decoders[number].decode(delta_body(factories.in_format(number, DELTA))) for number in (2, 3)
+    )
+    assert older.rows == newest.rows
+    assert older.requested == newest.requested is not None
+
+
 def test_newest_member_is_refused_in_format_2() -> None:
     text = BODY.replace(b'"format":3', b'"format":2')
     assert (with_msgspec(text, 2), with_typed_json(text, 2)) == (None, None)
