@@ -74,10 +74,12 @@ class S3Proxy:
     def wait_for(self, methods: str, text: str, *, timeout_s: float = 30) -> None:
         """Wait until a request was seen with one of these methods and text in its key."""
         with self.changed:
-            found = self.changed.wait_for(
-                lambda: any(s.method in methods and text in s.key for s in self.seen), timeout_s
-            )
+            found = self.changed.wait_for(lambda: self.has_seen(methods, text), timeout_s)
         assert found, f"no {methods} of {text!r} among {self.seen}"
+
+    def has_seen(self, methods: str, text: str) -> bool:
+        """Whether there was a request with one of these methods and text in its key."""
+        return any(s.method in methods and text in s.key for s in self.seen)
 
     def of(self, method: str) -> list[Seen]:
         """The requests seen with this method."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
@@ -82,22 +82,28 @@ def start_merge(site: MergeSite) -> subprocess.Popen[str]:
     )
 
 
-def reading_children(merge: subprocess.Popen[str]) -> list[psutil.Process]:
-    try:
-        return [
-            child
-            for child in psutil.Process(merge.pid).children()
-            if "merger.reading_process" in " ".join(child.cmdline())
-        ]
-    except psutil.Error:
-        return []
+def reading_processes(parent: int) -> list[psutil.Process]:
+    """Reading processes that a process has started."""
+    found = []
+    for child in psutil.Process(parent).children() if psutil.pid_exists(parent) else []:
+        with suppress(psutil.Error):  # it has ended, or nobody has waited for it yet
+            if "merger.reading_process" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def wait_for_reading(merge: "subprocess.Popen[str]") -> psutil.Process:
+    wait_until(
+        lambda: reading_processes(merge.pid) or merge.poll() is not None, "the reading process"
+    )
+    (child,) = reading_processes(merge.pid)
+    return child
 
 
 @pytest.mark.parametrize("victim", ["merge", "reading"])
 def test_killed_in_mid_flight(filled: MergeSite, victim: str) -> None:
     merge = start_merge(filled)
-    wait_until(lambda: reading_children(merge) or merge.poll() is not None, "the reading process")
-    (child,) = reading_children(merge)
+    child = wait_for_reading(merge)
     os.kill(merge.pid if victim == "merge" else child.pid, signal.SIGKILL)
     _, errors = merge.communicate(timeout=60)
     wait_until(lambda: has_ended(child.pid), "the reading process to end")
@@ -113,24 +119,17 @@ def test_killed_in_mid_flight(filled: MergeSite, victim: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_to_the_group(filled: MergeSite, number: signal.Signals) -> None:
     merge = start_merge(filled)
-    wait_until(lambda: reading_children(merge) or merge.poll() is not None, "the reading process")
-    (child,) = reading_children(merge)
+    child = wait_for_reading(merge)
     os.killpg(merge.pid, number)
     _, errors = merge.communicate(timeout=60)
     wait_until(lambda: has_ended(child.pid), "the reading process to end")
     assert "merger/reading_process.py" not in errors
 
 
-def children() -> list[psutil.Process]:
-    """Reading processes of this one."""
-    found = psutil.Process().children()
-    return [child for child in found if "merger.reading_process" in " ".join(child.cmdline())]
-
-
 def stop_reading(stopped: list[psutil.Process]) -> None:
     """Stop the reading process while it starts, from outside."""
-    wait_until(children, "the reading process")
-    stopped += children()
+    wait_until(lambda: reading_processes(os.getpid()), "the reading process")
+    stopped += reading_processes(os.getpid())
     stopped[0].suspend()
 
 
