@@ -52,7 +52,6 @@ module                 subject
 `predictions`          graph records and predicted quanta of a RUN
 `predicted_quanta`     the latter, packed
 `packed_ids`           UUIDs, packed, sorted and searched
-`structs`              msgspec twins of the dataclasses in `registry`, decoded several times faster
 `delta_listing`        which deltas a RUN has, packed
 `delta_reading`        concurrent reading, batches
 `prepared`             deltas made ready for insertion, ahead of it

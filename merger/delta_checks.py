@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import msgspec
 
 from merger.predictions import Predictions
-from merger.structs import delta_decoders
 from registry import names
 from registry.delta import (
     Delta,
@@ -23,6 +22,7 @@ from registry.prediction import (
     UnpredictedQuantumError,
     check_predicted,
 )
+from registry.structs import delta_decoders
 
 _decoders = delta_decoders()
 

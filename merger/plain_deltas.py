@@ -19,12 +19,12 @@ import pyarrow.compute as pc
 from merger.delta_checks import BadDelta, BadDeltaError, GoodDelta, ReadDeltas, check_delta
 from merger.packed_ids import pack_ids, with_place
 from merger.predictions import PredictedGraph, Predictions
-from merger.structs import bounded_delta_decoder
 from registry import delta as delta_format
 from registry import names
 from registry.attempt import AttemptStatus
 from registry.delta import Delta
 from registry.errors import NewerFormatError
+from registry.structs import bounded_delta_decoder
 
 Contents = Sequence[tuple[str, bytes]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]

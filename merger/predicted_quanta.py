@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from merger.packed_ids import PackedIds, find_ids, pack_ids, unpack_ids
-from merger.structs import Decoder
 from registry.errors import FormatError
 from registry.graph_record import PredictedQuantum, read_predicted_quanta
 from registry.model import DataId
+from registry.structs import Decoder
 
 Places = np.ndarray[Any, np.dtype[np.int64]]
 

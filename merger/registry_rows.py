@@ -12,10 +12,10 @@ from psycopg import Cursor
 
 from merger import verify_statements as statements
 from merger.dataset_conflicts import Side, side_from_row
-from merger.structs import Decoder
 from registry.attempt import AttemptStatus
 from registry.delta import Delta
 from registry.job import ResourceRequest
+from registry.structs import Decoder
 
 _requested = Decoder(ResourceRequest)
 

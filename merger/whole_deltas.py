@@ -7,8 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
-from merger.structs import delta_decoders
 from registry.delta import Delta, DeltaError, check_format, delta_body, verify_checksum
+from registry.structs import delta_decoders
 from transfer_plugins.object_store import (
     ObjectNotFoundError,
     ObjectStore,

@@ -17,15 +17,16 @@ module               subject
 `prediction`         what a graph expects of a quantum, and which deltas say otherwise
 `staging`            stage-in report and stage-out list, the two files that meet the plugin
 `typed_json`         decoding of JSON into these dataclasses, with the place of an error
+`structs`            msgspec twins of these dataclasses, decoded several times faster
 `tables`             the SQLAlchemy tables, for SQLite and PostgreSQL alike
 `errors`             the base of all our errors
 `hidden_words`       secrets in texts, told by their form and left out of messages
 `version`            the release
 ===================  ==========================================================================
 
-All but `tables` use the standard library only, because the transfer plugin and the worker start
-once or twice per quantum and must not pay for imports (SQLAlchemy alone is 0.25 s). The worker
-creates its SQLite file from ``private_registry.sql``, generated from `tables`
+All but `tables` and `structs` use the standard library only, because the transfer plugin and the
+worker start once or twice per quantum and must not pay for imports (SQLAlchemy alone is 0.25 s).
+The worker creates its SQLite file from ``private_registry.sql``, generated from `tables`
 (``python -m registry.tables``); a test keeps the two equal.
 
 Rejected: the formats as msgspec structs (a compiled wheel on every bare worker); Arrow or Parquet

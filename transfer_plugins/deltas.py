@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 IsTrusted = Callable[[Delta], bool]
 """Tells whether a successful delta, which is whole, is also one that was predicted."""
 
+ReadDelta = Callable[[bytes, str], Delta]
+"""Verifies and reads the delta under a key; `registry.delta.read_delta` and what does the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -44,7 +47,11 @@ def standing_of(
 
 
 def standing_among(
-    store: ObjectStore, keys: Sequence[str], *, is_trusted: IsTrusted | None = None
+    store: ObjectStore,
+    keys: Sequence[str],
+    *,
+    is_trusted: IsTrusted | None = None,
+    read: ReadDelta = read_delta,
 ) -> Standing:
     """Tell how a quantum stands from the keys of all its deltas; reads as few as it can.
 
@@ -62,7 +69,7 @@ def standing_among(
     for attempt_id in newest_first:
         key = attempts[attempt_id]
         try:
-            delta = read_delta(store.get(key), key)
+            delta = read(store.get(key), key)
         except FormatError as error:
             _log.warning("%s", error)
             continue

@@ -17,7 +17,7 @@ PACKAGES_DIR = "packages"
 _OURS = ("registry", "transfer_plugins", "executor")
 # What access points need, and workers do not have the packages for.
 _NOT_ON_WORKERS = (
-    *("registry/tables.py", "transfer_plugins/s3_bulk_reading.py"),
+    *("registry/structs.py", "registry/tables.py", "transfer_plugins/s3_bulk_reading.py"),
     *("transfer_plugins/database_token.py", "executor/cli.py", "executor/command_options.py"),
     *("executor/submit/", "executor/graph/", "executor/demo/", "executor/bundle/"),
 )

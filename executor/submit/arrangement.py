@@ -57,7 +57,7 @@ def arrange(
     ConfigurationError, ClusterCycleError
     """
     is_clustering = configuration.cluster_algorithm is ClusterAlgorithm.DIMENSION
-    clusters = clusters_of_plan(plan, configuration.cluster) if is_clustering else []
+    clusters = clusters_of_plan(plan, configuration.cluster, done) if is_clustering else []
     plan, again = with_producers_again(plan, done, clusters)
     left = frozenset(done.keys() & plan.quanta.keys() - again.keys())
     configuration = with_cluster_requests(configuration, plan, clusters, resources or {})

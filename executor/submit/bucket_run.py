@@ -27,6 +27,7 @@ from registry.prediction import UnknownGraphError, UnpredictedDeltaError, check_
 from transfer_plugins.concurrency import map_concurrently
 from transfer_plugins.deltas import IsTrusted, Standing, trusting
 from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
+from transfer_plugins.s3_bulk_reading import for_bulk_reading
 
 JOB_ERRORS = (ObjectNotFoundError, FormatError, InvalidNameError)
 """Of a job file that is gone or damaged; the datastore itself is well."""
@@ -161,7 +162,7 @@ def read_bucket_run(store: ObjectStore, run: str) -> BucketRun:
     transfer_plugins.object_store.TransferError
     """
     names.check_run(run)
-    prefix = names.graph_prefix(run)
+    store, prefix = for_bulk_reading(store), names.graph_prefix(run)
     records: dict[str, GraphRecord] = {}
     graphs: dict[str, dict[str, PredictedQuantum]] = {}
     for stored in store.list_objects(prefix):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Clusters as workers are told of them: members, what of theirs is not kept, files in the RUN."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from executor.submit.cluster_configuration import ClusterRequest
 from executor.submit.clustering import Group, group_quanta
@@ -18,8 +18,16 @@ from transfer_plugins.concurrency import map_concurrently
 from transfer_plugins.object_store import ObjectStore
 
 
-def clusters_of_plan(plan: Plan, requests: Mapping[str, ClusterRequest]) -> list[QuantumCluster]:
+def clusters_of_plan(
+    plan: Plan, requests: Mapping[str, ClusterRequest], done: Collection[str] = ()
+) -> list[QuantumCluster]:
     """The clusters of a plan, those of one quantum too; quanta of no label of a cluster are left.
+
+    Parameters
+    ----------
+    done
+        Quanta that are not to be run. Of a cluster that has no others nobody asks who reads of it:
+        after most of a night that would be 27,000 job files.
 
     Raises
     ------
@@ -28,7 +36,8 @@ def clusters_of_plan(plan: Plan, requests: Mapping[str, ClusterRequest]) -> list
     """
     groups = [g for g in group_quanta(plan, requests) if g.label in requests]
     is_keeping = {label: cluster.keep_intermediates for label, cluster in requests.items()}
-    dropping = [q for g in groups if not is_keeping[g.label] for q in g.quantum_ids]
+    left = [g for g in groups if any(q not in done for q in g.quantum_ids)]
+    dropping = [q for g in left if not is_keeping[g.label] for q in g.quantum_ids]
     readers = plan.readers_of(dropping) if dropping else {}
 
     def cluster_of(group: Group) -> QuantumCluster:

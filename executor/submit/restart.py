@@ -146,6 +146,7 @@ def restart_run(
     if not options.is_dry:
         refuse_queued(run, datastore)
     bucket = read_bucket_run(store, run)
+    store = bucket.store
     plan = plan_of_bucket(bucket, bucket.quanta, job_source(bucket, options.mended))
     standings = bucket.standings(plan.quanta)
     done = {q: s.counting for q, s in standings.items() if s.counting is not None}

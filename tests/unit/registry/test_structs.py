@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -10,21 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merger.structs import Decoder, delta_decoders
-from registry import typed_json
+from registry import names, typed_json
+from registry.attempt import new_attempt_id
 from registry.delta import (
     ADDED_LATER,
     DELTA_FORMAT,
     Delta,
+    DeltaError,
     LogEntry,
     ResourceUse,
     decode_body,
     delta_body,
+    read_delta,
     write_delta,
 )
-from registry.errors import FormatError
+from registry.errors import FormatError, NewerFormatError
 from registry.graph_record import PredictedQuantum
 from registry.model import DimensionRecord
+from registry.structs import Decoder, delta_decoders, read_delta_fast
 from tests import factories
 
 GRAPH = factories.make_graph()
@@ -34,6 +38,7 @@ DELTA = factories.make_delta(
     wrapper_log=[LogEntry(0.25, "staged_in", {"n_inputs": 1, "bytes": 2.5, "of": ["x", None]})],
 )
 BODY = delta_body(write_delta(DELTA))
+KEY = names.delta_key(DELTA.run, DELTA.quantum_id, DELTA.attempt_id)
 OLDER_BODY = delta_body(factories.in_format(1, DELTA))
 decoders = delta_decoders()
 
@@ -275,3 +280,28 @@ def test_any_value_in_any_place(place: tuple[Any, ...], value: object, is_added:
 def test_any_damage(place: int, inserted: bytes, n_removed: int) -> None:
     text = BODY[:place] + inserted + BODY[place + n_removed :]
     assert with_msgspec(text) == with_typed_json(text)
+
+
+def altered(old: str, new: str, delta: Delta = DELTA) -> bytes:
+    """A delta with another text and the right checksum."""
+    text = typed_json.encode(delta)
+    assert old in text
+    return factories.framed(text.replace(old, new)[1:].encode())
+
+
+@pytest.mark.parametrize("read", [read_delta, read_delta_fast])
+def test_either_reader_refuses_what_is_damaged(read: Callable[[bytes, str], Delta]) -> None:
+    content = write_delta(DELTA)
+    assert read(content, KEY).attempt_id == DELTA.attempt_id
+    for damaged, told in (
+        (content[:-40], "truncated or altered"),
+        (content.replace(b"successful", b"successfux"), "truncated or altered"),
+        (altered('"status":', '"state":'), "state"),
+        (altered('"no_work":false', '"no_work":0'), "no_work"),
+        (altered('"graph_id":', '"format":2,"graph_id":'), "one format"),
+        (write_delta(dataclasses.replace(DELTA, attempt_id=new_attempt_id())), "holds quantum"),
+    ):
+        with pytest.raises(DeltaError, match=told):
+            read(damaged, KEY)
+    with pytest.raises(NewerFormatError, match="upgrade"):
+        read(altered('"format":3', '"format":99'), KEY)

