@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.pool, pytest.mark.timeout(3600)]
 
 CLUSTERED, ALONE = "u/operator/clustered", "u/operator/alone"
 # 300 for the figures of docs/pool.md.
-N_QUANTA = int(os.environ.get("QUANTUM_EXEC_CHAINED_QUANTA", "60"))
+N_QUANTA = int(os.environ.get("QUANTUM_EXEC_CHAINED_QUANTA", "18"))
 N_EXPOSURES = N_QUANTA // len(TASKS)
 N_CHAINS_IN_A_JOB = 5 if N_EXPOSURES < 100 else 10
 N_JOBS = -(-N_EXPOSURES // N_CHAINS_IN_A_JOB)
