@@ -62,6 +62,7 @@ def check_locally(
         *_programs(configuration),
         *_files(configuration, submission.requests, environment),
         *_labels(configuration, submission.graph),
+        *_collections(configuration, submission.graph.run),
         *_scratch(submission),
     ]
 
@@ -146,6 +147,13 @@ def _labels(configuration: SubmitConfiguration, graph: Graph) -> Iterator[Findin
                     f"{key}: {label}: expected a task label of the graph, found none{advice}",
                     is_error=key == "initTasks",
                 )
+
+
+def _collections(configuration: SubmitConfiguration, run: str) -> Iterator[Finding]:
+    if configuration.output == run:
+        yield Finding(
+            f"output: expected a chain of another name than the RUN {run!r}, which is its member"
+        )
 
 
 def _scratch(submission: Submission) -> Iterator[Finding]:

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from executor.submit.configuration import SubmitConfiguration
 
 _PATHS = ("worker_executable", "merge_executable", "merge_config", "bundle")
-_WORD = re.compile(r"[^\s\"'\\]*\Z")
+_WORD = re.compile(r"(?!.*(\A|/)\.\.(/|\Z))[^\s\"'\\]*\Z")
+_WORD_TOLD = "a word without spaces, quotes, backslashes and .."
 _GROUP = re.compile(r"[A-Za-z0-9_.@-]+\Z")
 _LIMITS = re.compile(r"[A-Za-z0-9_.]+(:[0-9.]+)?(\s*,\s*[A-Za-z0-9_.]+(:[0-9.]+)?)*\Z")
 _IMAGE = re.compile(r"((docker|oras|library|shub)://[A-Za-z0-9._/:@-]+|/[A-Za-z0-9._/@+-]+)\Z")
-_COLLECTION = re.compile(r"[A-Za-z0-9_.@+-]+(/[A-Za-z0-9_.@+-]+)*\Z")
+_COLLECTION = re.compile(r"(?!.*(\A|/)\.\.?(/|\Z))[A-Za-z0-9_.@+-]+(/[A-Za-z0-9_.@+-]+)*\Z")
 
 
 def check_configuration(found: "SubmitConfiguration", source: Source) -> None:
@@ -51,7 +52,7 @@ def _check_top(found: "SubmitConfiguration", source: Source) -> None:
     if has_secret(found.s3_endpoint_url):
         raise source.error(("s3EndpointUrl",), "expected an address without a secret")
     for name in ("project", "campaign", "operator", "payload_name", "compute_site"):
-        _expect((_key(name),), getattr(found, name), _WORD, "a word without spaces", source)
+        _expect((_key(name),), getattr(found, name), _WORD, _WORD_TOLD, source)
     if found.output:
         _expect(("output",), found.output, _COLLECTION, "the name of a collection", source)
 

@@ -27,8 +27,11 @@ _log = logging.getLogger(__name__)
 _VARIABLE = re.compile(r"(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _PAYLOAD = "payload"
 _PAYLOAD_KEYS = frozenset({"payloadName", "output", "operator", "project", "campaign"})
+# Variables of variables of variables can make a short file a text without end.
+_LONGEST_TEXT = 100_000
 # Sections of BPS below which anything may stand.
 _PIPETASK_INIT = "pipetaskInit"
+_UNUSED_IN = {"site": bps_keys.UNUSED_IN_SITE, "cluster": bps_keys.UNUSED_IN_CLUSTER}
 
 
 def read_file(
@@ -63,7 +66,8 @@ class _Reader:
         self._variables = _scalars(source.tree)
         self._variables.setdefault("operator", getpass.getuser())
         self._used = {name for text in _texts(source.tree) for name in _VARIABLE.findall(text)}
-        self._unused: list[str] = []
+        self._expanded: dict[str, str] = {}
+        self._unused: list[Place] = []
 
     def fields(self) -> dict[str, object]:
         """The fields that the source sets."""
@@ -75,7 +79,7 @@ class _Reader:
         for key, section in sections.items():
             found[_field_name(self._kind, key)] = self._section(key, section)
         if self._unused:
-            told = ", ".join(sorted(self._unused))
+            told = bps_keys.told(self._unused)
             _log.warning("submit configuration %s: no effect here: %s", self._source.path, told)
         return found
 
@@ -88,12 +92,12 @@ class _Reader:
 
     def _section(self, key: str, section: object) -> dict[str, Requests]:
         kind = self._sections[key]
-        unused = bps_keys.UNUSED_IN_SITE if key == "site" else bps_keys.UNUSED_EVERYWHERE
+        unused = _UNUSED_IN.get(key, bps_keys.UNUSED_EVERYWHERE)
         found = {}
         for label, tree in self._mapping((key,), section).items():
             place = (key, label)
             if label == _PIPETASK_INIT and key == "pipetask":
-                self._unused.append(".".join(place))
+                self._unused.append(place)
                 continue
             fields = self._level(place, self._mapping(place, tree), kind, unused)
             found[label] = self._made(place, kind, fields)
@@ -127,10 +131,10 @@ class _Reader:
         key = place[-1]
         if key in unused or (place[:-1] in ((), (_PAYLOAD,)) and key in self._used):
             if key in unused:
-                self._unused.append(".".join(place))
+                self._unused.append(place)
             return
         if key in self._source.tree.get("site", {}) or re.fullmatch(r"command\d+", key):
-            self._unused.append(".".join(place))
+            self._unused.append(place)
             return
         near = difflib.get_close_matches(key, sorted({*known, *unused}), n=1, cutoff=0.6)
         advice = f"did you mean {near[0]}?" if near else f"one of {', '.join(sorted(known))}"
@@ -148,16 +152,41 @@ class _Reader:
         def variable(match: re.Match[str]) -> str:
             name = match[1]
             if name in above or name not in self._variables:
-                told = "which is defined by itself" if name in above else "which no key defines"
+                told = "which is defined by itself" if name in above else self._undefined(name)
                 raise self._source.error(place, f"{text!r}: found {{{name}}}, {told}")
-            return self._text(place, self._variables[name], (*above, name))
+            if name not in self._expanded:
+                value = self._text(place, self._variables[name], (*above, name))
+                self._expanded[name] = value
+            return self._expanded[name]
 
         if re.search(r"<(ENV|FILE|WMS):|bpsEval\(", text):
             raise self._source.error(
                 place, f"expected text, ${{NAME}} or {{key}}; found {text!r}, which BPS alone knows"
             )
         # Variables of the environment last: their values are text as it is.
-        return with_variables(_VARIABLE.sub(variable, text), self._environment, self._source, place)
+        found = with_variables(
+            _VARIABLE.sub(variable, text), self._environment, self._source, place
+        )
+        if len(found) > _LONGEST_TEXT:
+            raise self._source.error(
+                place, f"expected {_LONGEST_TEXT} characters at most, found {len(found)}"
+            )
+        return found
+
+    def _undefined(self, name: str) -> str:
+        if name in bps_keys.MADE_BY_BPS:
+            return (
+                "which BPS makes anew at every call; leave it out: below submitPath each RUN and "
+                "each submission has a directory of its own"
+            )
+        if name in self._environment:
+            return f"which no key defines; ${{{name}}} is the variable of the environment"
+        near = difflib.get_close_matches(name, self._variables, n=1)
+        return (
+            f"which no key defines; did you mean {{{near[0]}}}?"
+            if near
+            else ("which no key defines")
+        )
 
     def _converted(
         self, place: Place, tree: Mapping[str, Any], kind: type[Requests]

@@ -27,7 +27,29 @@ SUBMIT_LINES = frozenset(
 )
 """Lines of a submit description that ``profile.condor`` may have, beside ``request_<resource>``."""
 
+_KEYS_OF_LINES = {
+    "accounting_group": "accountingGroup",
+    "accounting_group_user": "accountingUser",
+    "concurrency_limits": "concurrencyLimit",
+    "container_image": "containerImage",
+    "docker_image": "containerImage",
+    "environment": "environment",
+    "job_priority": "priority",
+    "max_retries": "numberOfRetries",
+    "priority": "priority",
+    "request_cpus": "requestCpus",
+    "request_disk": "requestDisk",
+    "request_memory": "requestMemory",
+    "retry_request_memory": "memoryMultiplier",
+    "retry_until": "retryUnlessExit",
+    "singularityimage": "containerImage",
+    "allowed_execute_duration": "requestWalltime",
+}
+"""Keys of ours for lines and attributes that may not be written directly, in lower case."""
+
 _REQUEST_LINE = re.compile(r"request_(?!cpus\Z|memory\Z|disk\Z)[a-z][a-z0-9_]*\Z")
+# $(…) and $ENV(…) are put in at submission, a secret of the environment, too.
+_OF_MACHINE = re.compile(r"(?<!\$)\$\$(?=[(\[])")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # Set by us or by HTCondor: identity, transfer, environment, policy.
 _OURS = re.compile(
@@ -90,6 +112,8 @@ def _take_profile(
             attributes[_attribute((*at, key), key, source)] = value
             continue
         name = key.lower()
+        if name in _KEYS_OF_LINES:
+            raise source.error((*at, key), f"expected the key {_KEYS_OF_LINES[name]} in its place")
         if name not in SUBMIT_LINES and not _REQUEST_LINE.match(name):
             raise source.error(
                 (*at, key),
@@ -99,6 +123,10 @@ def _take_profile(
         text = str(value)
         if not isinstance(value, str | int | float) or "\n" in text or "\r" in text:
             raise source.error((*at, key), f"expected one line, found {value!r}")
+        if "$" in _OF_MACHINE.sub("", text):
+            raise source.error(
+                (*at, key), f"expected no macro but $$(…), which a machine answers; found {text!r}"
+            )
         lines[name] = text.lower() if isinstance(value, bool) else text
 
 
@@ -134,6 +162,9 @@ def _attribute(place: Place, name: str, source: Source) -> str:
     if not _ATTRIBUTE.match(plain):
         raise source.error(place, f"expected the name of an attribute, found {name!r}")
     if _OURS.match(plain):
+        key = _KEYS_OF_LINES.get(plain.lower())
+        if key is not None:
+            raise source.error(place, f"expected the key {key} in the place of {plain!r}")
         raise source.error(
             place, f"expected an attribute of your own, found {plain!r}, which is set for you"
         )
@@ -160,7 +191,8 @@ def _environment(place: Place, tree: Mapping[str, Any], source: Source) -> dict[
         if not _ENVIRONMENT_NAME.match(name):
             raise source.error(at, f"expected the name of a variable, found {name!r}")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise source.error(at, f"expected text or a number, found {value!r}")
+            advice = ", which has to be in quotes" if isinstance(value, bool) else ""
+            raise source.error(at, f"expected text or a number, found {value!r}{advice}")
         is_secret = _SECRET_NAME.search(name) and not _ADDRESS_NAME.search(name)
         if is_secret or has_secret(str(value)):
             raise source.error(

@@ -16,6 +16,8 @@ Place = tuple[str, ...]
 
 _INCLUDES = "includeConfigs"
 _MOST_FILES = 100
+# Nested aliases make billions of values out of a few lines.
+_MOST_VALUES = 100_000
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,7 @@ def _at(node: Any, told: str) -> yaml.YAMLError:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        # A file of comments is read as null.
-        found = yaml.load(path.read_text("utf-8"), _Loader)
+        found = _construct(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         told = " ".join(str(error).split()).replace('in "<unicode string>", ', "")
         raise ConfigurationError(f"submit configuration {path}: {told}") from error
@@ -152,3 +153,30 @@ def _load(path: Path) -> dict[str, Any]:
         kind = type(found).__name__
         raise ConfigurationError(f"submit configuration {path}: expected keys, found a {kind}")
     return found or {}
+
+
+def _construct(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:  # A file of comments.
+            return None
+        if _n_values(node, {}) > _MOST_VALUES:
+            raise _at(node, f"expected {_MOST_VALUES} values at most, found more by aliases")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _n_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the values of a node, those of aliases as often as they stand for them."""
+    if id(node) not in known:
+        if isinstance(node, yaml.ScalarNode):
+            return 1
+        # For one that holds itself.
+        known[id(node)] = _MOST_VALUES + 1
+        below = node.value
+        if isinstance(node, yaml.MappingNode):
+            below = [part for pair in below for part in pair]
+        known[id(node)] = 1 + sum(_n_values(part, known) for part in below)
+    return known[id(node)]

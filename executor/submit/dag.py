@@ -110,7 +110,7 @@ def write_dag(
 
 
 def _submit_file(label: str) -> str:
-    return f"quantum.{label}.sub"
+    return f"quantum.{node_word(label, 'label')}.sub"
 
 
 def _init_requests(configuration: SubmitConfiguration) -> Requests:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a pool says to a submission before it is queued: rights, slots, transfer plugin."""
+"""What a pool says to a submission before it is queued: rights, slots, plugin, containers."""
 
 import getpass
 from collections.abc import Iterator, Mapping
@@ -17,9 +17,10 @@ from registry.job import ResourceRequest
 from transfer_plugins.plugin_protocol import JOB_SCHEME
 
 _NOBODY = ("unauthenticated", "unmapped", "condor", "condor_pool", "anonymous")
+_CONTAINER_ABILITIES = ("HasContainer", "HasDockerURL", "HasSIF", "HasSandboxImage")
 _PROJECTION = [
     *("SlotType", "PartitionableSlot", "TotalSlotMemory", "TotalSlotCpus", "TotalSlotDisk"),
-    *("Memory", "Cpus", "Disk", "HasFileTransferPluginMethods"),
+    *("Memory", "Cpus", "Disk", "HasFileTransferPluginMethods", *_CONTAINER_ABILITIES),
 ]
 
 
@@ -31,6 +32,7 @@ class Slot:
     cpus: int
     disk_mib: int
     has_plugin: bool
+    container_abilities: frozenset[str] = frozenset()
 
     def fits(self, requests: Requests) -> bool:
         """Whether a first attempt can ever run here."""
@@ -38,11 +40,25 @@ class Slot:
             (requests.request_memory or 0) <= self.memory_mib
             and (requests.request_cpus or 0) <= self.cpus
             and (requests.request_disk or 0) <= self.disk_mib
+            and self.container_abilities.issuperset(_needed_abilities(requests))
         )
 
 
+def _needed_abilities(requests: Requests) -> frozenset[str]:
+    """What ``condor_submit`` itself asks of a slot for an image of this form."""
+    image = requests.container_image
+    if not image:
+        return frozenset()
+    if image.startswith("docker://"):
+        return frozenset({"HasContainer", "HasDockerURL"})
+    return frozenset({"HasContainer", "HasSIF" if image.endswith(".sif") else "HasSandboxImage"})
+
+
 def check_rights() -> None:
-    """Ask the schedd who we are to it.
+    """Ask the schedd who we are to it, and whether we may submit.
+
+    HTCondor gives WRITE to all that have DAEMON or ADMINISTRATOR: where ``ALLOW_DAEMON = *``, an
+    ``ALLOW_WRITE`` refuses nobody, neither here nor to ``condor_submit``.
 
     Raises
     ------
@@ -50,27 +66,40 @@ def check_rights() -> None:
         If there is no schedd, or it lets us not submit.
     """
     htcondor2 = bindings()
+    failures = (htcondor2.HTCondorException, OSError, RuntimeError, ValueError)
     try:
         location = htcondor2.Collector().locate(htcondor2.DaemonType.Schedd)
         if location is None:
             raise ValueError("no schedd is known here")
-        found = htcondor2.ping(location, "WRITE")
-    except (htcondor2.HTCondorException, OSError, RuntimeError, ValueError) as error:
+        user, may_submit = _rights_at(location, failures)
+    except failures as error:
         raise PoolError(
             f"schedd: expected one that can be reached and lets {getpass.getuser()} submit "
             f"(CONDOR_CONFIG says where the pool is), found: {error}"
         ) from error
-    user = str(found.get("MyRemoteUserName", "unauthenticated"))
-    if not found.get("AuthorizationSucceeded", True):
+    if not may_submit:
         raise PoolError(
             f"schedd: expected the right to submit, found that {user} has none; the pool's "
-            "administrator has to give it (ALLOW_WRITE)"
+            "administrator has to give it (ALLOW_WRITE, DENY_WRITE)"
         )
     if user.partition("@")[0] in _NOBODY:
         raise PoolError(
             f"schedd: expected to be known as {getpass.getuser()}, found {user}, who may not own "
             "jobs; the pool's administrator has to let this account submit (ALLOW_WRITE)"
         )
+
+
+def _rights_at(location: Any, failures: tuple[type[Exception], ...]) -> tuple[str, bool]:
+    """Who we are to a schedd, and whether it lets us submit."""
+    ping = bindings().ping
+    try:
+        found = ping(location, "WRITE")
+        may_submit = bool(found.get("AuthorizationSucceeded", True))
+    except failures:
+        # A refusal is "Failed to start command.", as if nobody were there; who answers to READ is.
+        found = ping(location, "READ")
+        may_submit = False
+    return str(found.get("MyRemoteUserName", "unauthenticated")), may_submit
 
 
 def slots_of_pool() -> list[Slot]:
@@ -88,16 +117,21 @@ def slots_of_pool() -> list[Slot]:
         )
     except (htcondor2.HTCondorException, OSError, RuntimeError) as error:
         raise PoolError(f"collector: cannot be asked for the slots of the pool: {error}") from error
-    return [_slot(ad) for ad in ads]
+    return [slot_of_ad(ad) for ad in ads]
 
 
-def _slot(ad: Mapping[str, Any]) -> Slot:
+def slot_of_ad(ad: Mapping[str, Any]) -> Slot:
+    """Return what an execution point tells of one of its slots."""
+
     def most(name: str) -> int:
         found = ad.get(f"TotalSlot{name}")
         return int(ad.get(name, 0) if found is None else found)
 
     methods = str(ad.get("HasFileTransferPluginMethods", "")).lower().split(",")
-    return Slot(most("Memory"), most("Cpus"), most("Disk") // 1024, JOB_SCHEME in methods)
+    return Slot(
+        *(most("Memory"), most("Cpus"), most("Disk") // 1024, JOB_SCHEME in methods),
+        frozenset(name for name in _CONTAINER_ABILITIES if ad.get(name) is True),
+    )
 
 
 def suited_to_pool(
@@ -119,7 +153,10 @@ def suited_to_pool(
     left = {node.label for node in arrangement.nodes if not node.is_done}
     to_be_run = {label: asked for label, asked in requests.items() if label in left}
     findings = list(check_slots(slots, to_be_run, configuration, is_elastic=is_elastic))
-    limited = with_memory_limit(configuration, slots, to_be_run)
+    limited = with_largest_slot(configuration, slots, to_be_run)
+    if not is_elastic:
+        limited, lowered = with_lower_maxima(limited, slots, to_be_run)
+        findings += lowered
     return replace(arrangement, configuration=limited), findings
 
 
@@ -159,11 +196,19 @@ def check_slots(
 
 
 def _told(label: str, asked: Requests, slots: list[Slot]) -> str:
-    largest = max(slots, key=lambda slot: (slot.memory_mib, slot.cpus, slot.disk_mib))
+    needed = _needed_abilities(asked)
+    able = [slot for slot in slots if slot.container_abilities >= needed]
+    if not able:
+        return (
+            f"pool: {label}: expected a slot that can run containerImage {asked.container_image} "
+            f"({', '.join(sorted(needed))}), found none; have a container runtime installed on "
+            "execution points, or --ignore-slots if such slots will come"
+        )
+    largest = max(able, key=lambda slot: (slot.memory_mib, slot.cpus, slot.disk_mib))
     over = {
-        "requestMemory": (asked.request_memory or 0, max(s.memory_mib for s in slots), " MiB"),
-        "requestCpus": (asked.request_cpus or 0, max(s.cpus for s in slots), ""),
-        "requestDisk": (asked.request_disk or 0, max(s.disk_mib for s in slots), " MiB"),
+        "requestMemory": (asked.request_memory or 0, max(s.memory_mib for s in able), " MiB"),
+        "requestCpus": (asked.request_cpus or 0, max(s.cpus for s in able), ""),
+        "requestDisk": (asked.request_disk or 0, max(s.disk_mib for s in able), " MiB"),
     }
     told = [
         f"{key} {wanted}{unit} where the largest slot has {there}{unit}"
@@ -181,7 +226,7 @@ def _told(label: str, asked: Requests, slots: list[Slot]) -> str:
     )
 
 
-def with_memory_limit(
+def with_largest_slot(
     configuration: SubmitConfiguration, slots: list[Slot], requests: Mapping[str, Requests]
 ) -> SubmitConfiguration:
     """The same, with the largest slot as the maximum of requests that would grow without one."""
@@ -190,3 +235,39 @@ def with_memory_limit(
     if configuration.request_memory_max is not None or largest < first:
         return configuration
     return msgspec.structs.replace(configuration, request_memory_max=largest)
+
+
+def with_lower_maxima(
+    configuration: SubmitConfiguration, slots: list[Slot], requests: Mapping[str, Requests]
+) -> tuple[SubmitConfiguration, list[Finding]]:
+    """The same, where a request would grow beyond what any slot has, and then wait for ever.
+
+    Returns
+    -------
+    configuration
+        With lower maxima of the labels that this is true of.
+    findings
+        A warning that names these labels.
+    """
+    pipetask, cluster = dict(configuration.pipetask), dict(configuration.cluster)
+    lowered = []
+    for label, asked in requests.items():
+        most = max((slot.memory_mib for slot in slots if slot.fits(asked)), default=None)
+        maximum = asked.request_memory_max or configuration.request_memory_max
+        if most is None or maximum is None or maximum <= most:
+            continue
+        if label in cluster:
+            cluster[label] = msgspec.structs.replace(cluster[label], request_memory_max=most)
+        else:
+            own = pipetask.get(label, Requests())
+            pipetask[label] = msgspec.structs.replace(own, request_memory_max=most)
+        if asked.request_memory_max is not None:
+            lowered.append(f"{label} ({maximum} MiB where a slot has {most})")
+    told = (
+        "pool: requestMemoryMax is more than any slot has that can run "
+        f"{', '.join(lowered)}; requests grow to that slot only, further with --ignore-slots"
+    )
+    return (
+        msgspec.structs.replace(configuration, pipetask=pipetask, cluster=cluster),
+        [Finding(told, is_error=False)] if lowered else [],
+    )

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import msgspec
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
+_MOST = 2**31 - 1
+Positive = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 LinkLifetime = Annotated[int, msgspec.Meta(ge=0, le=7 * 86_400)]
-Multiplier = Annotated[float, msgspec.Meta(ge=1)]
+Multiplier = Annotated[float, msgspec.Meta(ge=1, le=1000)]
 AttributeValue = str | int | float | bool
 
 # Fields whose values are joined over the levels, name by name.
@@ -46,7 +47,7 @@ class Requests(msgspec.Struct, forbid_unknown_fields=True, rename="camel", froze
     """Names of limits that the pool configures, with commas."""
     max_jobs: Positive | None = None
     """Jobs of this label that are in the queue at once."""
-    priority: int | None = None
+    priority: Annotated[int, msgspec.Meta(ge=-_MOST, le=_MOST)] | None = None
     """Among one's own jobs; higher runs first."""
     attributes: dict[str, AttributeValue] = {}
     """Attributes of the job; joined over the levels. Text becomes a string, never an expression."""

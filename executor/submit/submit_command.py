@@ -106,7 +106,7 @@ def _submit(asked: _Request, extend: bool, wait: bool, as_json: bool) -> int:
     from executor.submit.dag_report import run_on_pool
     from executor.submit.plan import plan_of_graph
     from executor.submit.pool_queue import refuse_queued
-    from executor.submit.pool_slots import check_rights
+    from executor.submit.pool_slots import check_rights, suited_to_pool
     from executor.submit.progress import error_console, progress_bar
     from executor.submit.publish import graphs_of_run, publish_graph, refuse_other_graphs
     from executor.submit.standings import counting_deltas
@@ -124,7 +124,7 @@ def _submit(asked: _Request, extend: bool, wait: bool, as_json: bool) -> int:
         refuse_other_graphs(graph, store)
     check_rights()
     refuse_queued(graph.run, asked.datastore)
-    of_pool, configuration = _findings_of_pool(asked, arrangement)
+    suited, of_pool = suited_to_pool(arrangement, asked.resources, is_elastic=asked.ignore_slots)
     _warn([*findings, *of_pool])
     raise_errors(of_pool)
     with progress_bar(error_console(), "job files", len(graph.quanta)) as bar:
@@ -132,7 +132,9 @@ def _submit(asked: _Request, extend: bool, wait: bool, as_json: bool) -> int:
     plan = plan_of_graph(graph, store)
     done = counting_deltas(store, graph.run, plan.quanta, plan.rule_of)
     end = run_on_pool(
-        *(plan, done, store, asked.datastore, configuration), wait=wait, resources=asked.resources
+        *(plan, done, store, asked.datastore, suited.configuration),
+        wait=wait,
+        resources=asked.resources,
     )
     print(json.dumps(end.as_dict()) if as_json else "\n".join(end.lines()))
     return end.exit_code or ExitCode.SUCCESS
@@ -144,11 +146,14 @@ def _show_dry_run(asked: _Request, output: Path | None, as_json: bool) -> int:
     from executor.submit.checks import Finding
     from executor.submit.dry_run import write_dry_run
     from executor.submit.pool_queue import PoolError
+    from executor.submit.pool_slots import suited_to_pool
 
     arrangement = _arrange(asked)
     findings = _local_findings(asked, arrangement)
     try:
-        of_pool, _ = _findings_of_pool(asked, arrangement)
+        arrangement, of_pool = suited_to_pool(
+            arrangement, asked.resources, is_elastic=asked.ignore_slots
+        )
         findings += of_pool
     except PoolError as error:
         findings.append(Finding(f"not checked against a pool: {error}", is_error=False))
@@ -179,18 +184,6 @@ def _local_findings(asked: _Request, arrangement: "Arrangement") -> "list[Findin
     requests = requests_by_label(arrangement, asked.resources)
     submission = Submission(asked.graph, len(arrangement.nodes), asked.configuration, requests)
     return check_locally(submission)
-
-
-def _findings_of_pool(
-    asked: _Request, arrangement: "Arrangement"
-) -> "tuple[list[Finding], SubmitConfiguration]":
-    from executor.submit.arrangement import requests_by_label
-    from executor.submit.pool_slots import check_slots, slots_of_pool, with_memory_limit
-
-    slots = slots_of_pool()
-    requests = requests_by_label(arrangement, asked.resources)
-    findings = check_slots(slots, requests, asked.configuration, is_elastic=asked.ignore_slots)
-    return list(findings), with_memory_limit(asked.configuration, slots, requests)
 
 
 def _warn(findings: "list[Finding]") -> None:

@@ -246,6 +246,8 @@ def merge_submit_file(submission: Submission, environment: Mapping[str, str]) ->
         words += ["--config", configuration.merge_config]
     if configuration.s3_endpoint_url:
         words += ["--endpoint-url", configuration.s3_endpoint_url]
+    if configuration.output:
+        words += ["--output-chain", configuration.output]
     variables = [f"{n}={environment[n]}" for n in _MERGE_VARIABLES if environment.get(n)]
     found = " ".join(safe_word(v, "environment of the merge") for v in variables)
     lines = {

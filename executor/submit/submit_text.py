@@ -5,6 +5,7 @@ A value of a configuration or of a graph that holds a line break, a quote or a m
 of its own to a submit description. None of these is needed, so they are refused, not escaped.
 """
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -68,6 +69,8 @@ def class_ad_value(value: str | int | float | bool, what: str) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return class_ad_string(value, what)
+    if not math.isfinite(value) or (abs(value) >= 2**63 and isinstance(value, int)):
+        raise ConfigurationError(f"{what}: expected a number that ClassAds have, found {value!r}")
     return repr(value)
 
 

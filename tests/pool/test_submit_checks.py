@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What ``submit`` says of a pool before anything is queued, and the files of a dry run."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -78,6 +79,58 @@ def test_pool_without_plugin_is_said_at_submit(site: Site, poor_pool: PersonalPo
     assert told["errors"] == []
     assert len(told["warnings"]) == 1
     check_untouched(poor)
+
+
+def test_missing_right_is_said_at_submit(site: Site, poor_pool: PersonalPool) -> None:
+    """The schedd lets read but not write, as ``condor_submit`` says, too."""
+    poor = Site(poor_pool, site.directory, site.database, site.datastore, site.s3_settings)
+    with reconfigured(poor_pool, "SCHEDD.DENY_WRITE = *"):
+        told = poor_pool.tool(
+            "condor_submit", "-", stdin="executable = /bin/true\nqueue\n", check=False
+        )
+        assert "DENIED" in told.stderr
+        refused = poor.command(*words(poor), codes=(1,)).stderr
+    assert "schedd: expected the right to submit, found that " in refused
+    assert "@pool.test has none; the pool's administrator has to give it" in refused
+    assert refused.count("\n") == 1
+    check_untouched(poor)
+
+
+@contextlib.contextmanager
+def reconfigured(pool: PersonalPool, line: str) -> Iterator[None]:
+    """A line more in the configuration, until the schedd answers again as before."""
+    path = pool.directory / "condor_config"
+    before = path.read_text()
+
+    def may_write() -> bool:
+        return pool.tool("condor_ping", "-type", "schedd", "WRITE", check=False).returncode == 0
+
+    path.write_text(f"{before}{line}\n")
+    pool.tool("condor_reconfig", "-schedd")
+    pool.wait_until(lambda: not may_write(), timeout_s=20)
+    try:
+        yield
+    finally:
+        path.write_text(before)
+        pool.tool("condor_reconfig", "-schedd")
+        pool.wait_until(may_write, timeout_s=20)
+
+
+def test_image_without_a_runtime_is_said_at_submit(site: Site) -> None:
+    """``condor_submit`` asks for what no slot advertises: such a job would be idle for ever."""
+    if site.pool.tool("condor_status", "-af", "HasContainer").stdout.startswith("true"):
+        pytest.skip("this machine can run containers")
+    site.prepare(pipetask={"coadd": {"containerImage": "docker://a/b:1"}})
+    refused = site.command(*words(site), codes=(2,)).stderr
+    assert "pool: coadd: expected a slot that can run containerImage docker://a/b:1" in refused
+    assert "HasContainer, HasDockerURL" in refused
+    check_untouched(site)
+    output = site.directory / "dry"
+    site.command(*words(site), "--dry-run", "--output", output, codes=(2,))
+    file = "quantum.coadd.sub"
+    variables = variables_of(output / "run.dag")[file]
+    done = site.pool.tool("condor_submit", "-dry-run", "-", *variables, file, cwd=output)
+    assert "TARGET.HasContainer && TARGET.HasDockerURL" in done.stdout
 
 
 def variables_of(dag: Path) -> dict[str, list[str]]:
