@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The core: three dependent tasks on a real pool, looked at with software that is not ours."""
 
+import getpass
 import gzip
 import json
 from pathlib import Path
@@ -15,6 +16,7 @@ from transfer_plugins.object_store import open_store
 pytestmark = pytest.mark.pool
 
 RUN = "u/operator/three-tasks"
+CHAIN = "u/operator/all"
 N_QUANTA = 2 * len(EXPOSURES) + 1
 N_OUTPUTS = 3 * len(EXPOSURES) + 1
 
@@ -42,12 +44,21 @@ def jobs_of_dag(pool: PersonalPool, cluster: object) -> list[Ad]:
 
 def test_three_tasks_on_the_pool(site: Site) -> None:
     """What each point of the core asks, after one submission: transfers, rows, sums, secrets."""
+    site.prepare(
+        **{"project": "survey", "payload": {"payloadName": "three", "output": CHAIN}},
+        **{"initTasks": ["detect"], "pipetask": {"detect": {"maxJobs": 2}}},
+        attributes={"+Night": "20261122"},
+    )
     graph = write_three_tasks(site.directory / "graph.yaml", open_store(site.datastore), RUN)
     report = site.submit(graph)
     jobs = jobs_of_dag(site.pool, report["cluster"])
     assert len(jobs) == N_QUANTA
     for job in jobs:
         check_transfers(site.pool, job)
+    check_attributes(site, report["cluster"], jobs)
+    check_order(jobs)
+    chains = site.psql("SELECT chain, child FROM collection_chain")
+    assert chains == [[CHAIN, RUN]]
     check_datasets(site)
     check_dimension_records(site)
     check_surroundings(site)
@@ -72,6 +83,40 @@ def check_transfers(pool: PersonalPool, job: Ad) -> None:
         assert result["DeveloperData"]["FilesCount"] >= least_files
     for statistics in (job["TransferInputStats"], job["TransferOutputStats"]):
         assert not [name for name in statistics if name.upper().startswith("CEDAR")]
+
+
+def check_attributes(site: Site, cluster: object, jobs: list[Ad]) -> None:
+    """What ``condor_q``, ``bps report`` and a site's accounting find on jobs and on their DAG."""
+    of_run = {
+        "QuantumExecRun": RUN,
+        "QuantumExecDatastore": site.datastore,
+        **{"bps_isjob": "True", "bps_run": RUN, "bps_project": "survey", "bps_payload": "three"},
+        "bps_operator": getpass.getuser(),
+    }
+    [dag] = site.pool.history(f"ClusterId == {cluster}")
+    [init] = site.pool.history(f'DAGManJobId == {cluster} && bps_job_label == "init"')
+    [merge] = site.pool.history(f'DAGManJobId == {cluster} && bps_job_label == "merge"')
+    for ad in (dag, init, merge, *jobs):
+        assert {name: ad.get(name) for name in of_run} == of_run
+    n = len(EXPOSURES)
+    counts = {f"detect:{n}", f"calibrate:{n}", "coadd:1"}
+    assert set(dag["bps_run_quanta"].split(";")) == counts
+    for name in ("bps_run_summary", "bps_job_summary"):
+        assert set(dag[name].split(";")) == {*counts, "init:1", "merge:1"}
+    for job in jobs:
+        label, quantum_id = job["QuantumExecTaskLabel"], job["QuantumExecQuantumId"]
+        assert (job["bps_job_label"], job["bps_job_quanta"]) == (label, f"{label}:1")
+        assert job["bps_job_name"] == job["DAGNodeName"] == f"{label}_{quantum_id}"
+        assert (job["Night"], job["QuantumExecRetry"]) == ("20261122", 0)
+
+
+def check_order(jobs: list[Ad]) -> None:
+    """``initTasks``: all others wait for all of them; ``maxJobs``: two of a label at once."""
+    detected = [job for job in jobs if job["bps_job_label"] == "detect"]
+    ends = sorted(job["CompletionDate"] for job in detected)
+    others = [job["QDate"] for job in jobs if job not in detected]
+    assert min(others) >= ends[-1]
+    assert max(job["QDate"] for job in detected) >= ends[0]
 
 
 def check_datasets(site: Site) -> None:
