@@ -55,11 +55,12 @@ _SITE_KEYS = {
     _SERVICE: ("wmsServiceClass", "wmsConfig", "arch", "os", "directory", "class"),
     _SLOTS: ("nodeCount", "exclusive"),
 }
+_LABELS = {_QUANTA: ("pipetaskInit",)}
 _PAYLOAD_KEYS = {_GRAPH: ("butlerRepo", "skipExistingIn")}
 
 _REASONS = {
     key: reason
-    for level in (_LEVEL_KEYS, _CLUSTER_KEYS, _TOP_KEYS, _SITE_KEYS, _PAYLOAD_KEYS)
+    for level in (_LEVEL_KEYS, _CLUSTER_KEYS, _TOP_KEYS, _SITE_KEYS, _PAYLOAD_KEYS, _LABELS)
     for reason, keys in level.items()
     for key in keys
 }

@@ -42,6 +42,7 @@ def configure(directory: Path, **settings: object) -> None:
         ({"mergeExecutable": "/not/there"}, "mergeExecutable: expected a program on this machine"),
         ({"bundle": "/not/there"}, "expected a directory made by quantum-exec bundle --output"),
         ({"containerImage": "/not/there.sif"}, "containerImage: expected an image, found no"),
+        ({"output": "u/tester/survey"}, "output: expected a chain of another name than the RUN"),
         ({"initTasks": ["irs"]}, "initTasks: irs: expected a task label of the graph, found none"),
     ],
 )
@@ -130,6 +131,21 @@ def test_dry_run_tells_errors_and_writes_all_the_same(work: Path) -> None:
     ]
     assert "did you mean isr?" in str(found["warnings"])
     assert (work / "out" / "run.dag").exists()
+
+
+def test_inputs_that_do_not_fit_are_a_warning(work: Path) -> None:
+    graph = make_survey(2)
+    for dataset, size in zip(graph["inputs"], (5 * 2**20, 700 * 2**20), strict=True):
+        dataset["size_bytes"] = size
+    (work / "graph.yaml").write_text(yaml.safe_dump(graph, sort_keys=False))
+    configure(work, requestDisk=699)
+    told = dry_run(work)["warnings"]
+    assert told[0] == (
+        "requestDisk: isr: expected at least the 700 MiB of inputs that one of its quanta reads, "
+        "found 699 MiB"
+    )
+    configure(work, requestDisk=700)
+    assert "requestDisk" not in str(dry_run(work)["warnings"])
 
 
 def test_dry_run_shows_a_table(work: Path) -> None:

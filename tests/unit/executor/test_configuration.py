@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from executor.submit import bps_keys
 from executor.submit.configuration import (
     ConfigurationError,
     SubmitConfiguration,
@@ -84,6 +85,28 @@ def test_requests_of_a_task_go_before_the_others(tmp_path: Path) -> None:
         ("attributes: {'+A B': 1}", "expected the name of an attribute"),
         ("site: {a: {profile: {condor: {executable: x}}}}", r"condor\.executable: .*by us"),
         ("site: {a: {profile: {condor: {getenv: true}}}}", r"condor\.getenv: expected \+Name"),
+        ("site: {a: {requestMemry: 1}}", r"site\.a\.requestMemry: .*did you mean requestMemory"),
+        ("cluster: {c: {pipetask: a}}", r"cluster\.c\.pipetask: .*did you mean pipetasks"),
+        ("cluster: {c: {dimensions: a}}", r"cluster\.c: expected key pipetasks, found none"),
+        ("payload: {payloadNam: a}", r"payload\.payloadNam: .*did you mean payloadName"),
+        ("concurrencyLimits: a", "concurrencyLimits: .*did you mean concurrencyLimit"),
+        ("attributes: {+bps_run: a}", r"attributes\.\+bps_run: .*'bps_run', which is set for you"),
+        ("attributes: {A: [1]}", "attributes: .*`str | int | float | bool`"),
+        ("attributes: {+SingularityImage: a}", "expected the key containerImage in the place of"),
+        (
+            "site: {a: {profile: {condor: {accounting_group: g}}}}",
+            r"condor\.accounting_group: expected the key accountingGroup in its place",
+        ),
+        ("requestDisk: -5", "requestDisk: .* >= 1: -5"),
+        ("requestWalltime: -5", "requestWalltime: .* >= 1: -5"),
+        ("priority: high", "priority: expected `int`, got `str`: 'high'"),
+        ("preemptible: maybe", "preemptible: expected `bool`, got `str`: 'maybe'"),
+        ("initTasks: isr", "initTasks: expected `array`, got `str`: 'isr'"),
+        ("environment: {A: true}", "found True, which has to be in quotes"),
+        ("pipetask: {isr: 7}", r"pipetask\.isr: expected keys, found 7"),
+        ("submitPath: 'a/{outputRun}'", r"found \{outputRun\}, which BPS makes anew at every call"),
+        ("submitPath: '{HOME}'", r"which no key defines; \$\{HOME\} is the variable"),
+        ("submitPath: '{projct}'\nproject: a", r"did you mean \{project\}\?"),
         ("computeSite: ab\nsite: {abc: {}}", "computeSite: .*did you mean abc?"),
         ("submitPath: ${NO_SUCH_VARIABLE}", r"submitPath: .*\$\{NO_SUCH_VARIABLE\}"),
         ("submitPath: '{nothing}'", r"found \{nothing\}, which no key defines"),
@@ -154,8 +177,21 @@ def test_file_of_a_bps_user_is_taken(
     assert isr.environment == {"OMP_NUM_THREADS": "1"}
     assert isr.final_exit_codes() == [1, 2]
     [warning] = caplog.messages
-    for key in ("finalJob", "payload.dataQuery", "pipelineYaml", "pipetask.pipetaskInit"):
-        assert key in warning
+    for told in (
+        "finalJob (`registry-merge` ends every DAG)",
+        "payload.dataQuery, payload.inCollection, pipelineYaml (the graph is made before)",
+        "pipetask.pipetaskInit (jobs run `quantum-exec run`)",
+        "wmsServiceClass (jobs go to HTCondor)",
+    ):
+        assert told in warning
+
+
+def test_every_key_of_bps_without_effect_has_its_reason() -> None:
+    keys = bps_keys.UNUSED_IN_CLUSTER | bps_keys.UNUSED_IN_SITE | bps_keys.UNUSED_IN_PAYLOAD
+    known = {field.encode_name for field in msgspec.structs.fields(SubmitConfiguration)}
+    assert not keys & known
+    for key in keys:
+        assert bps_keys.told([(key,)]).startswith(f"{key} (")
 
 
 def test_levels_go_before_each_other(tmp_path: Path) -> None:

@@ -101,6 +101,12 @@ def test_merge_runs_on_the_access_point(tmp_path: Path) -> None:
     assert found["environment"] == '"HOME=/home/me PGSERVICE=central"'
 
 
+def test_merge_puts_the_run_into_its_chain(tmp_path: Path) -> None:
+    chained = msgspec.structs.replace(CONFIGURATION, output="u/me/all")
+    found = settings(files(tmp_path, chained)["merge.sub"])
+    assert found["arguments"].endswith(" --output-chain u/me/all")
+
+
 def test_no_secret_is_in_any_file(tmp_path: Path) -> None:
     text = "\n".join(files(tmp_path).values())
     assert not [secret for secret in SECRETS.values() if secret in text]
