@@ -240,7 +240,7 @@ class _Attempt:
     def _judge(self, seeded: private_registry.Snapshot, end: TaskEnd) -> _Outcome:
         no_work = end.exit_code == ExitCode.NO_WORK
         if end.over is not None:
-            text = f"{end.over.message}; its log ends:\n{end.log_end}"
+            text = _with_log_end(end.over.message, end.log_end)
             return _Outcome(AttemptStatus.FAILED, end, error=text, code=end.over.code)
         if end.stopped_by is not None and end.exit_code != 0:
             return _aborted(end, end.stopped_by)
@@ -337,8 +337,12 @@ def _task_failed(end: TaskEnd) -> _Outcome:
         how, code = f"was killed by {signal_name(end.signal)}", code_of_signal(end.signal)
     else:
         how, code = f"ended with exit code {end.exit_code}", end.exit_code or ExitCode.FAILED
-    text = f"the task {how}; its log ends:\n{end.log_end}"
+    text = _with_log_end(f"the task {how}", end.log_end)
     return _Outcome(AttemptStatus.FAILED, end, error=text, code=code)
+
+
+def _with_log_end(error: str, log_end: str) -> str:
+    return f"{error}; its log ends:\n{log_end}" if log_end.strip() else f"{error}; its log is empty"
 
 
 def _storable(text: str | None) -> str | None:

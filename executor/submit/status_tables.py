@@ -130,7 +130,9 @@ def _held_line(job: HeldJob) -> str:
 
 def _group_lines(status: RunStatus) -> Iterator[str]:
     groups = status.failure_groups
-    yield f"{len(status.failures)} failures in {len(groups)} groups (--failed lists them)"
+    n_failures, n_groups = len(status.failures), len(groups)
+    alike = "" if n_groups == n_failures else f", {n_groups} different"
+    yield f"{n_failures} failed{alike} (--failed lists them)"
     for group in groups[:_SHOWN_GROUPS]:
         error = plain(group.error)[:_ERROR_LENGTH]
         quantum = group.failures[0].quantum_id or group.failures[0].node
