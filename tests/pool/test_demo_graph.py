@@ -15,6 +15,10 @@ from transfer_plugins.object_store import open_store
 pytestmark = [pytest.mark.pool, pytest.mark.timeout(600)]
 
 LOCAL, POOL = "demo/local", "demo/pool"
+CHAINS = {
+    "exposures": {"pipetasks": "isr,characterize,calibrate", "dimensions": "exposure"},
+    "patches": {"pipetasks": "coadd,measure", "dimensions": "patch"},
+}
 
 
 def content_of(site: Site, run: str) -> list[list[str]]:
@@ -33,10 +37,10 @@ def test_pool_and_local_run_give_the_same_datasets(
     datastore: str,
     s3_settings: dict[str, str],
 ) -> None:
-    """The same 60 quanta and more, once by each; psql sees no difference, verify says equal."""
+    """More than 60 quanta, alone and in clusters; psql sees no difference, verify says equal."""
     need("psql")
     site = Site(pool, submit_directory, database, datastore, s3_settings)
-    site.prepare(requestMemory=200)
+    site.prepare(requestMemory=200, cluster=CHAINS)
     graph = site.directory / "graph.yaml"
     write_graph(make_survey(open_store(datastore)), graph)
     site.command("quantum-exec", "run-local", graph, "--datastore", datastore, "--run", LOCAL)
