@@ -77,6 +77,18 @@ def _outputs_taken_back(planner: Planner) -> None:
     planner.good(without_outputs(delta, n_kept))
 
 
+def _kept_by_one_attempt(planner: Planner) -> None:
+    """Of two successes, in either order, one left its datasets, or some, in its sandbox."""
+    quantum = planner.quantum("survey", planner.exposure())
+    deltas = [planner.make("survey", quantum, number) for number in planner.numbers(2)]
+    which = planner.rng.randrange(2)
+    ids = [row.dataset_id for row in deltas[which].rows.dataset]
+    gone = planner.rng.sample(ids, planner.rng.randint(1, len(ids)))
+    deltas[which] = factories.without_record(deltas[which], *gone)
+    for delta in deltas:
+        planner.good(delta)
+
+
 def _copy_in_another_place(planner: Planner) -> None:
     quantum = planner.quantum("survey", planner.exposure())
     delta = planner.good(planner.make("survey", quantum, *planner.numbers(1)))
@@ -111,8 +123,8 @@ def _attempt_of_two_quanta(planner: Planner) -> None:
 
 _REPEATED: list[Recipe] = [
     *(_several_successes, _failed_then_successful, _successful_then_failed, _late_zombie),
-    *(_outputs_taken_back, _copy_in_another_place, _copy_under_another_attempt),
-    _attempt_of_two_quanta,
+    *(_outputs_taken_back, _kept_by_one_attempt, _copy_in_another_place),
+    *(_copy_under_another_attempt, _attempt_of_two_quanta),
 ]
 
 

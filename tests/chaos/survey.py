@@ -145,10 +145,15 @@ class Planner:
         return delta
 
     def good(self, delta: Delta, *, is_late: bool | None = None) -> Delta:
-        """Add a delta that has to be merged."""
+        """Add a delta that has to be merged; some have datasets that were not kept."""
         self.survey.ledger.add(delta.attempt_id)
+        ids = [record.dataset_id for record in delta.rows.datastore_record]
+        if ids and self.rng.random() < 0.05:
+            gone = self.rng.sample(ids, self.rng.randint(1, len(ids)))
+            delta = factories.without_record(delta, *delta.not_kept, *gone)
         content = write_delta(delta)
-        if self.rng.random() < 0.05:
+        # Older formats cannot say that a dataset was not kept.
+        if not delta.not_kept and self.rng.random() < 0.05:
             content = factories.in_format(self.rng.choice((1, 2)), delta)
         self._put(delta, content, is_late)
         return delta
@@ -218,9 +223,8 @@ def agreed_record(exposure: int) -> DimensionRecord:
 
 def without_outputs(delta: Delta, n_kept: int = 0) -> Delta:
     """The same delta with fewer outputs."""
-    rows = dataclasses.replace(
-        delta.rows,
-        dataset=delta.rows.dataset[:n_kept],
-        datastore_record=delta.rows.datastore_record[:n_kept],
-    )
+    datasets = delta.rows.dataset[:n_kept]
+    ids = {row.dataset_id for row in datasets}
+    records = [r for r in delta.rows.datastore_record if r.dataset_id in ids]
+    rows = dataclasses.replace(delta.rows, dataset=datasets, datastore_record=records)
     return dataclasses.replace(delta, rows=rows)
