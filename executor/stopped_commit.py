@@ -147,6 +147,7 @@ def _put(
     url: str, path: Path, entry: staging.StageOutFile, ca_bundle: str | None, deadline: float
 ) -> None:
     # Needed by stopped jobs only; 30 ms.
+    import http.client
     import ssl
     import urllib.request
 
@@ -155,8 +156,12 @@ def _put(
         request = urllib.request.Request(url, body, headers, method="PUT")
         context = ssl.create_default_context(cafile=ca_bundle) if url[:6] == "https:" else None
         timeout = min(_LONGEST_TRY_S, max(0.1, deadline - time.monotonic()))
-        with urllib.request.urlopen(request, timeout=timeout, context=context):
-            pass
+        try:
+            with urllib.request.urlopen(request, timeout=timeout, context=context):
+                pass
+        except http.client.HTTPException as error:
+            # What answered is no S3 service, or a proxy that is dying: passing trouble.
+            raise ConnectionError(f"expected HTTP, found {type(error).__name__}") from error
 
 
 class _Body:

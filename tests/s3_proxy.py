@@ -13,11 +13,12 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is done to a request: refused with a status and a code of S3, hung, or cut."""
+    """What is done to a request: refused with a status and a code of S3, hung, garbled or cut."""
 
     status: int = 0
     code: str = ""
     is_hung: bool = False
+    is_garbled: bool = False
     cut_after: int | None = None
 
 
@@ -126,6 +127,10 @@ class _Handler(BaseHTTPRequestHandler):
         fault = proxy.rule(self.command, key)
         if fault is not None and fault.is_hung:
             proxy.closing.wait(120)
+            self.close_connection = True
+            return
+        if fault is not None and fault.is_garbled:
+            self.wfile.write(b"220 this is no service of S3\r\n")
             self.close_connection = True
             return
         if fault is not None and fault.status:

@@ -139,6 +139,18 @@ def test_passing_trouble_is_tried_again(store: ObjectStore, proxy: S3Proxy, tmp_
     assert len(run.deltas()) == 2
 
 
+def test_answer_that_is_no_http_is_tried_again(
+    store: ObjectStore, proxy: S3Proxy, tmp_path: Path
+) -> None:
+    """A proxy on the way that is dying must not end the other commits."""
+    run = staged(store, tmp_path)
+    garbled = iter([Fault(is_garbled=True)] * 2)
+    proxy.rule = lambda method, key: next(garbled, None) if method == "PUT" else None
+    code, stderr = stop(run)
+    assert code == code_of_signal(signal.SIGTERM)
+    assert len(run.deltas()) == 2, stderr
+
+
 def test_silent_service_does_not_hold_the_job(
     store: ObjectStore, proxy: S3Proxy, tmp_path: Path
 ) -> None:
