@@ -25,8 +25,9 @@ WALL_TIME_ATTRIBUTE = "QuantumExecWallTime"
 _WALL_TIME = re.compile(rf"^{WALL_TIME_ATTRIBUTE}\s*=\s*(\d+)\s*$", re.MULTILINE | re.IGNORECASE)
 # A wrapper lives as long as its job runs, and imports this when it begins.
 _BEGUN = time.monotonic()
+_OVER_MEMORY = re.compile(r"memory: expected at most (\d+|any) MiB")
 _CGROUPS = Path("/sys/fs/cgroup")
-_GRANTED = re.compile(r"^(Memory|Disk)\s*=\s*(\d+)\s*$", re.MULTILINE | re.IGNORECASE)
+GRANTED = re.compile(r"^(Memory|Disk)\s*=\s*(\d+)\s*$", re.MULTILINE | re.IGNORECASE)
 
 
 def limits_here(
@@ -45,10 +46,10 @@ def limits_here(
     """
     wall_s = _wall_s_here(request.wall_s, environment, is_member)
     request = replace(request, wall_s=wall_s)
-    text = _read_ad(environment, "_CONDOR_MACHINE_AD")
+    text = read_ad(environment, "_CONDOR_MACHINE_AD")
     if text is None:
         return request
-    granted = {name.lower(): int(value) for name, value in _GRANTED.findall(text)}
+    granted = {name.lower(): int(value) for name, value in GRANTED.findall(text)}
     return replace(
         request,
         memory_mib=max(request.memory_mib or 0, granted.get("memory", 0)) or None,
@@ -59,7 +60,7 @@ def limits_here(
 def _wall_s_here(
     asked: float | None, environment: Mapping[str, str], is_member: bool
 ) -> float | None:
-    told = _WALL_TIME.search(_read_ad(environment, "_CONDOR_JOB_AD") or "")
+    told = _WALL_TIME.search(read_ad(environment, "_CONDOR_JOB_AD") or "")
     if told is None:
         return asked
     allowed = float(told[1])
@@ -69,7 +70,8 @@ def _wall_s_here(
     return left if asked is None else min(asked, left)
 
 
-def _read_ad(environment: Mapping[str, str], variable: str) -> str | None:
+def read_ad(environment: Mapping[str, str], variable: str) -> str | None:
+    """Read an ad that HTCondor puts beside the job, if there is one."""
     try:
         with open(environment[variable], encoding="utf-8", errors="replace") as file:
             return file.read()
@@ -79,6 +81,18 @@ def _read_ad(environment: Mapping[str, str], variable: str) -> str | None:
 
 def _larger(asked: int | None, granted: int) -> int | None:
     return None if asked is None else max(asked, granted)
+
+
+def allowed_memory_mib(error: str | None) -> int | None:
+    """MiB that an attempt was allowed which went over its memory, by the error of its delta.
+
+    0 if there was no limit but that of the machine; None if it ended in another way. Of exit code
+    and signal a delta has those of the task.
+    """
+    found = _OVER_MEMORY.match(error or "")
+    if found is None:
+        return None
+    return 0 if found[1] == "any" else int(found[1])
 
 
 @dataclass(frozen=True, slots=True)

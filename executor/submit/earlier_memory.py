@@ -3,7 +3,7 @@
 
 What HTCondor's holds grow in place, and DAGMan's retries over a macro, ends with the DAG. Two
 records outlive it: the event logs of the RUN's earlier submissions on this access point, and the
-deltas of attempts that the wrapper itself ended (exit code 35).
+deltas of attempts that the wrapper itself ended.
 """
 
 import math
@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from executor.exit_codes import ExitCode
+from executor.limits import allowed_memory_mib
 from executor.submit.bucket_run import BucketRun
 from executor.submit.configuration import SubmitConfiguration
 from executor.submit.event_log import EventLog
@@ -21,7 +21,7 @@ from executor.submit.node_table import read_node_table
 from executor.submit.nodes import Node
 from executor.submit.requests import Requests
 from executor.submit.submissions import NODES_LOG, find_submissions
-from registry.attempt import AttemptStatus
+from registry.delta import Delta
 from registry.errors import FormatError
 from registry.job import ResourceRequest
 from transfer_plugins.concurrency import map_concurrently
@@ -53,7 +53,9 @@ def earlier_memory(
     """
     found = over_memory_in_logs(Path(configuration.submit_path), bucket.run)
     tried = [q for q in quantum_ids if q in bucket.delta_keys]
-    for quantum_id, over in map_concurrently(lambda q: (q, _over_in_delta(bucket, q)), tried):
+    for quantum_id, over in map_concurrently(
+        lambda q: (q, over_in_delta(bucket.newest_delta(q))), tried
+    ):
         if over is not None:
             found[quantum_id] = over.joined(found.get(quantum_id, over))
     return {q: found[q] for q in quantum_ids if q in found}
@@ -95,16 +97,13 @@ def grown_memory(over: OverMemory, requests: Requests) -> int:
     return max(first, min(memory_max(requests), math.ceil(wanted)))
 
 
-def _over_in_delta(bucket: BucketRun, quantum_id: str) -> OverMemory | None:
-    delta = bucket.newest_delta(quantum_id)
-    if (
-        delta is None
-        or delta.status is AttemptStatus.SUCCESSFUL
-        or delta.exit_code != ExitCode.OVER_MEMORY
-    ):
+def over_in_delta(delta: Delta | None) -> OverMemory | None:
+    """Return what an attempt was allowed and used that the wrapper ended for its memory."""
+    allowed = None if delta is None else allowed_memory_mib(delta.error)
+    if delta is None or allowed is None:
         return None
     asked = (delta.requested.memory_mib if delta.requested else None) or 0
-    return OverMemory(asked, math.ceil(delta.resources.max_rss_bytes / _MIB))
+    return OverMemory(max(asked, allowed), math.ceil(delta.resources.max_rss_bytes / _MIB))
 
 
 def over_memory_in_logs(place: Path, run: str) -> dict[str, OverMemory]:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from executor.exit_codes import ExitCode
+from executor.submit.earlier_memory import grown_memory, over_in_delta
+from executor.submit.requests import Requests
 from executor.task_log import HEAD_BYTES, TAIL_BYTES
 from registry import names
 from registry.attempt import AttemptStatus
@@ -105,6 +107,9 @@ def test_task_that_sigkill_ends_near_its_limit_went_over_it(
     assert sandbox.run()[0] == expected
     told = "killed by SIGKILL, near its limit of memory" in str(sandbox.delta().error)
     assert told == (expected == ExitCode.OVER_MEMORY)
+    over = over_in_delta(sandbox.delta())
+    assert (over is not None) == told
+    assert over is None or (over.asked_mib == 200 and 183 < over.used_mib < 230)
 
 
 def test_memory_is_that_of_the_whole_tree(tmp_path: Path) -> None:
@@ -118,6 +123,10 @@ def test_memory_is_that_of_the_whole_tree(tmp_path: Path) -> None:
     sandbox = sandbox_with(tmp_path, request, sys.executable, "-c", code)
     assert sandbox.run()[0] == ExitCode.OVER_MEMORY
     assert sandbox.delta().resources.max_rss_bytes > 150 * 1024 * 1024
+    # The next attempt, also after a restart, begins with more.
+    over = over_in_delta(sandbox.delta())
+    assert over is not None
+    assert grown_memory(over, Requests(request_memory=150, memory_multiplier=2)) > 2 * 150
     assert "in 4 processes" in str(sandbox.delta().error)
 
 
