@@ -21,6 +21,7 @@ module               subject
 `exit_codes`         what its exit codes mean
 `quantum_run`        one attempt from a staged-in sandbox to a stage-out list
 `cluster_run`        the quanta of a cluster, one after the other in one job
+`cluster_exit`       the one exit code of such a job
 `stopped_commit`     what a stopped wrapper uploads by itself
 `vacate_time`        how long a stopped job has for it
 `private_registry`   the SQLite file: made, seeded, and read back as the rows of a delta

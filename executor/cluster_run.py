@@ -8,9 +8,11 @@ stage-out lists that keep everything.
 """
 
 import logging
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from executor.cluster_exit import code_for_pool
 from executor.exit_codes import ExitCode, code_of_signal
 from executor.quantum_run import (
     NotStagedInError,
@@ -42,7 +44,7 @@ def run_cluster(sandbox: Path) -> int:
     Returns
     -------
     int
-        The exit code of the first quantum that failed; 0 if all are successful.
+        0 if all are successful; else that of a quantum that failed, as `code_for_pool` says.
 
     Raises
     ------
@@ -129,7 +131,7 @@ class _Run:
     def _code(self) -> int:
         codes = [member.code for member in self.members.values() if member.code]
         if codes:
-            return codes[0]
+            return code_for_pool(codes, os.environ)
         is_whole = all(member.is_done for member in self.members.values())
         if self.stop.received is not None and not is_whole:
             return code_of_signal(self.stop.received)

@@ -11,6 +11,7 @@ points of one pool may be of different releases, and this is right on all of the
 
 import math
 
+from executor.cluster_exit import FINAL_CODES_ATTRIBUTE, MEMORY_MAX_ATTRIBUTE
 from executor.exit_codes import ExitCode
 from executor.limits import WALL_TIME_ATTRIBUTE
 from executor.submit.configuration import SubmitConfiguration
@@ -27,7 +28,7 @@ MEMORY_LIMIT_MIB = 491_520
 """What a request grows to if ``requestMemoryMax`` is not set: ``memoryLimit`` of BPS."""
 
 MEMORY_ATTRIBUTE = "QuantumExecMemory"
-_MAX = "QuantumExecMemoryMax"
+_MAX = MEMORY_MAX_ATTRIBUTE
 _MULTIPLIER = "QuantumExecMemoryMultiplier"
 _MEMORY_HOLDS = "QuantumExecMemoryHolds"
 # Those of ``pause`` and of people do not use up what a job may be held for by itself.
@@ -127,6 +128,9 @@ def _exit_lines(requests: Requests) -> dict[str, str]:
         "on_exit_hold_subcode": str(OWN_MEMORY),
     }
     codes = requests.final_exit_codes()
+    if codes:
+        # For the wrapper of a cluster, which has one exit code for quanta that ended in several.
+        lines[f"My.{FINAL_CODES_ATTRIBUTE}"] = f'"{" ".join(map(str, codes))}"'
     if retries_in_place(requests):
         final = ", ".join(map(str, [*codes, int(ExitCode.OVER_MEMORY)]))
         lines["max_retries"] = str(requests.number_of_retries)
