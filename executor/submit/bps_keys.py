@@ -56,11 +56,22 @@ _SITE_KEYS = {
     _SLOTS: ("nodeCount", "exclusive"),
 }
 _LABELS = {_QUANTA: ("pipetaskInit",)}
+_PROFILES = {
+    _SERVICE: ("dagman", "env", "globus", "hints", "panda", "parsl", "pegasus", "selector")
+}
 _PAYLOAD_KEYS = {_GRAPH: ("butlerRepo", "skipExistingIn")}
 
 _REASONS = {
     key: reason
-    for level in (_LEVEL_KEYS, _CLUSTER_KEYS, _TOP_KEYS, _SITE_KEYS, _PAYLOAD_KEYS, _LABELS)
+    for level in (
+        _LEVEL_KEYS,
+        _CLUSTER_KEYS,
+        _TOP_KEYS,
+        _SITE_KEYS,
+        _PAYLOAD_KEYS,
+        _LABELS,
+        _PROFILES,
+    )
     for reason, keys in level.items()
     for key in keys
 }
@@ -75,6 +86,7 @@ UNUSED_EVERYWHERE = _keys(_LEVEL_KEYS)
 UNUSED_IN_CLUSTER = _keys(_LEVEL_KEYS, _CLUSTER_KEYS)
 UNUSED_AT_TOP = _keys(_LEVEL_KEYS, _TOP_KEYS)
 UNUSED_IN_SITE = _keys(_LEVEL_KEYS, _SITE_KEYS)
+UNUSED_PROFILES = _keys(_PROFILES)
 UNUSED_IN_PAYLOAD = _keys(_LEVEL_KEYS, _TOP_KEYS, _PAYLOAD_KEYS)
 
 MADE_BY_BPS = frozenset({"outputRun", "timestamp", "uniqProcName"})

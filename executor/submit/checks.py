@@ -64,6 +64,7 @@ def check_locally(
         *_labels(configuration, submission.graph),
         *_collections(configuration, submission.graph.run),
         *_scratch(submission),
+        *_memory(submission.requests),
     ]
 
 
@@ -169,5 +170,17 @@ def _scratch(submission: Submission) -> Iterator[Finding]:
             yield Finding(
                 f"requestDisk: {label}: expected at least the {size / _MIB:.0f} MiB of inputs that "
                 f"one of its quanta reads, found {asked.request_disk} MiB",
+                is_error=False,
+            )
+
+
+def _memory(requests: Mapping[str, Requests]) -> Iterator[Finding]:
+    """First and greatest request may come from different levels."""
+    for label, asked in requests.items():
+        first, most = asked.request_memory, asked.request_memory_max
+        if first is not None and most is not None and most < first:
+            yield Finding(
+                f"requestMemoryMax: {label}: expected at least its requestMemory, {first} MiB, "
+                f"found {most} MiB; the request does not grow",
                 is_error=False,
             )

@@ -60,9 +60,9 @@ def _check_top(found: "SubmitConfiguration", source: Source) -> None:
 def _check_level(place: Place, level: Requests, source: Source) -> None:
     first, most = level.request_memory, level.request_memory_max
     if first is not None and most is not None and most < first:
-        raise source.error(
-            (*place, "requestMemoryMax"), f"expected at least requestMemory, {first}; found {most}"
-        )
+        keys = ("requestMemoryMax", "memoryLimit")
+        key = next((key for key in keys if (*place, key) in source.files), keys[0])
+        raise source.error((*place, key), f"expected at least requestMemory, {first}; found {most}")
     forms = {
         "container_image": (_IMAGE, "docker://…, oras://… or an absolute path"),
         "accounting_group": (_GROUP, "the name of a group"),

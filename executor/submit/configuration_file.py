@@ -26,6 +26,7 @@ C = TypeVar("C", bound=Requests)
 _log = logging.getLogger(__name__)
 _VARIABLE = re.compile(r"(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _PAYLOAD = "payload"
+_PROFILE = "profile"
 _PAYLOAD_KEYS = frozenset({"payloadName", "output", "operator", "project", "campaign"})
 # Variables of variables of variables can make a short file a text without end.
 _LONGEST_TEXT = 100_000
@@ -123,6 +124,10 @@ class _Reader:
         for key in tree:
             if key not in known:
                 self._check_unused((*place, key), unused, known)
+        for key in self._mapping((*place, _PROFILE), tree.get(_PROFILE)):
+            if key != "condor":
+                at = (*place, _PROFILE, key)
+                self._check_unused(at, bps_keys.UNUSED_PROFILES, ("condor",))
         used = {k: self._put_in((*place, k), v) for k, v in tree.items() if k in known}
         return self._converted(place, plain_level(place, used, self._source), kind)
 
@@ -136,6 +141,8 @@ class _Reader:
         if key in self._source.tree.get("site", {}) or re.fullmatch(r"command\d+", key):
             self._unused.append(place)
             return
+        if key.startswith("+"):
+            raise self._source.error(place, "expected an attribute of the job below attributes")
         near = difflib.get_close_matches(key, sorted({*known, *unused}), n=1, cutoff=0.6)
         advice = f"did you mean {near[0]}?" if near else f"one of {', '.join(sorted(known))}"
         raise self._source.error(place, f"expected a key that is known, found {key!r}; {advice}")

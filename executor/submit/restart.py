@@ -22,7 +22,7 @@ from executor.submit.dry_run import write_dry_run
 from executor.submit.earlier_memory import earlier_memory, with_earlier_memory
 from executor.submit.plan import labels_of
 from executor.submit.pool_queue import PoolError, orphaned_jobs, refuse_queued
-from executor.submit.pool_slots import suited_to_pool
+from executor.submit.pool_slots import check_rights, suited_to_pool
 from executor.submit.pool_steering import remove_orphans
 from executor.submit.rerun import job_source, plan_of_bucket, publish_jobs
 from registry import names
@@ -188,6 +188,7 @@ def _seen_by_pool(
     """The jobs as suited to the pool, how many were orphaned, and warnings."""
     run = found.plan.run
     try:
+        check_rights()
         refuse_queued(run, datastore)
         suited, findings = suited_to_pool(found, resources, is_elastic=options.ignore_slots)
         n_orphans = len(orphaned_jobs(run, datastore, None))

@@ -97,6 +97,9 @@ def test_requests_of_a_task_go_before_the_others(tmp_path: Path) -> None:
             "site: {a: {profile: {condor: {accounting_group: g}}}}",
             r"condor\.accounting_group: expected the key accountingGroup in its place",
         ),
+        ("memoryLimit: 1024", "memoryLimit: expected at least requestMemory, 2048; found 1024"),
+        ("site: {a: {profile: {condr: {}}}}", r"site\.a\.profile\.condr: .*did you mean condor"),
+        ("+Night: 1", r"\+Night: expected an attribute of the job below attributes"),
         ("requestDisk: -5", "requestDisk: .* >= 1: -5"),
         ("requestWalltime: -5", "requestWalltime: .* >= 1: -5"),
         ("priority: high", "priority: expected `int`, got `str`: 'high'"),
@@ -131,6 +134,8 @@ def test_error_names_the_file_and_the_key(tmp_path: Path, text: str, message: st
 def test_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         read_submit_configuration(tmp_path / "none.yaml")
+    with pytest.raises(ConfigurationError, match="Is a directory"):
+        read_submit_configuration(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"submitPath: \xe9")
     with pytest.raises(ConfigurationError, match=r"latin\.yaml: "):
         read_submit_configuration(tmp_path / "latin.yaml")
@@ -192,6 +197,14 @@ def test_every_key_of_bps_without_effect_has_its_reason() -> None:
     assert not keys & known
     for key in keys:
         assert bps_keys.told([(key,)]).startswith(f"{key} (")
+
+
+def test_profiles_of_other_services_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    read(tmp_path, "site: {here: {profile: {pegasus: {style: condor}, condor: {rank: Memory}}}}")
+    [warning] = caplog.messages
+    assert warning.endswith("no effect here: site.here.profile.pegasus (jobs go to HTCondor)")
 
 
 def test_levels_go_before_each_other(tmp_path: Path) -> None:
