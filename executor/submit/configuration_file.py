@@ -156,29 +156,30 @@ class _Reader:
         return self._text(place, value, ()) if isinstance(value, str) else value
 
     def _text(self, place: Place, text: str, above: tuple[str, ...]) -> str:
-        def variable(match: re.Match[str]) -> str:
-            name = match[1]
-            if name in above or name not in self._variables:
-                told = "which is defined by itself" if name in above else self._undefined(name)
-                raise self._source.error(place, f"{text!r}: found {{{name}}}, {told}")
-            if name not in self._expanded:
-                value = self._text(place, self._variables[name], (*above, name))
-                self._expanded[name] = value
-            return self._expanded[name]
-
         if re.search(r"<(ENV|FILE|WMS):|bpsEval\(", text):
             raise self._source.error(
                 place, f"expected text, ${{NAME}} or {{key}}; found {text!r}, which BPS alone knows"
             )
-        # Variables of the environment last: their values are text as it is.
-        found = with_variables(
-            _VARIABLE.sub(variable, text), self._environment, self._source, place
+        # Values of the environment are text as it is: nothing is put in once more.
+        found = "".join(
+            self._variable(place, part, text, above)
+            if number % 2
+            else with_variables(part, self._environment, self._source, place)
+            for number, part in enumerate(_VARIABLE.split(text))
         )
         if len(found) > _LONGEST_TEXT:
             raise self._source.error(
                 place, f"expected {_LONGEST_TEXT} characters at most, found {len(found)}"
             )
         return found
+
+    def _variable(self, place: Place, name: str, text: str, above: tuple[str, ...]) -> str:
+        if name in above or name not in self._variables:
+            told = "which is defined by itself" if name in above else self._undefined(name)
+            raise self._source.error(place, f"{text!r}: found {{{name}}}, {told}")
+        if name not in self._expanded:
+            self._expanded[name] = self._text(place, self._variables[name], (*above, name))
+        return self._expanded[name]
 
     def _undefined(self, name: str) -> str:
         if name in bps_keys.MADE_BY_BPS:

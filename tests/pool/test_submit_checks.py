@@ -131,6 +131,7 @@ def test_image_without_a_runtime_is_said_at_submit(site: Site) -> None:
     variables = variables_of(output / "run.dag")[file]
     done = site.pool.tool("condor_submit", "-dry-run", "-", *variables, file, cwd=output)
     assert "TARGET.HasContainer && TARGET.HasDockerURL" in done.stdout
+    assert "unused" not in done.stdout + done.stderr
 
 
 def variables_of(dag: Path) -> dict[str, list[str]]:

@@ -239,6 +239,7 @@ def test_levels_go_before_each_other(tmp_path: Path) -> None:
         ("project: '{mine}'\nmine: dev", "project", "dev"),
         ("payload: {payloadName: night}", "payload_name", "night"),
         ("submitPath: '${E_TEST}/{mine}'\nmine: a", "submit_path", "/e/a"),
+        ("submitPath: '{mine}/b'\nmine: '${E_TEXT}'", "submit_path", "/${E_TEST}/{x}/b"),
         ("initTasks: [a]", "init_tasks", ["a"]),
         ("submitPath:", "submit_path", "submit"),
     ],
@@ -247,6 +248,7 @@ def test_value_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str, value: object
 ) -> None:
     monkeypatch.setenv("E_TEST", "/e")
+    monkeypatch.setenv("E_TEXT", "/${E_TEST}/{x}")
     assert getattr(read(tmp_path, text), name) == value
 
 

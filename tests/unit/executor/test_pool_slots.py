@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from executor.submit.cluster_configuration import ClusterRequest
 from executor.submit.configuration import SubmitConfiguration
 from executor.submit.pool_slots import (
     Slot,
@@ -130,3 +131,20 @@ def test_memory_does_not_grow_beyond_the_slots_that_can_run_a_job() -> None:
     assert "isr (491520 MiB where a slot has 8192)" in warning.message
     assert "coadd (6000 MiB where a slot has 4096)" in warning.message
     assert "wide" not in warning.message
+
+
+def test_memory_of_a_cluster_does_not_grow_beyond_the_slots_either() -> None:
+    own = {"chain": ClusterRequest(pipetasks="isr", request_cpus=3, request_memory_max=9000)}
+    configuration = msgspec.structs.replace(CONFIGURATION, cluster=own)
+    requests = {"chain": configuration.requests_of("chain")}
+    limited, [warning] = with_lower_maxima(configuration, SLOTS, requests)
+    assert limited.requests_of("chain").request_memory_max == 4096
+    assert limited.cluster["chain"].pipetasks == "isr"
+    assert "chain (9000 MiB where a slot has 4096)" in warning.message
+
+
+def test_what_no_slot_meets_keeps_its_maximum() -> None:
+    """It is refused, or queued with ``--ignore-slots`` for slots that are not known yet."""
+    requests = {"isr": Requests(request_memory=9000, request_memory_max=20_000)}
+    assert with_lower_maxima(CONFIGURATION, SLOTS, requests) == (CONFIGURATION, [])
+    assert with_lower_maxima(CONFIGURATION, [], requests) == (CONFIGURATION, [])
