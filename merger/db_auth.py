@@ -122,12 +122,32 @@ def read_yaml(path: Path, what: str) -> Any:
     SettingsError
     """
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.load(path.read_text(), _Loader)
+    except _KeyTwiceError as error:
+        raise SettingsError(f"{what}, line {error}: expected each key once") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{what}: {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError):
         # The parser quotes the text around the error, and a password may be in it.
         raise SettingsError(f"{what}: expected YAML") from None
+
+
+class _KeyTwiceError(Exception):
+    """Holds the number of the line where a key stands again."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would take the last without a word."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise _KeyTwiceError(key.start_mark.line + 1)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 def check_private(path: Path, what: str) -> None:

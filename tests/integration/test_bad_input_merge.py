@@ -58,6 +58,8 @@ def test_arguments(tmp_path: Path, command: str, words: list[str], code: int, te
         ("databaze: x\n", "databaze"),
         ("batch_size: many\n", "batch_size"),
         ("a: [", "config.yaml"),
+        ("batch_size: 1\nlease: 2\nbatch_size: 3\n", "line 3: expected each key once"),
+        ("? [a]\n: 1\n", "expected YAML"),
         (None, "No such file"),
     ],
 )
