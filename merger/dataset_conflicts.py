@@ -205,7 +205,8 @@ def _settle(
     """Settle all that has to do with some sides; ``others`` need not be sides any more."""
     in_table, recorded = _sides_around(cursor, [*brought, *others])
     all_sides = {*brought, *in_table, *recorded}
-    sides = _without_repeated({s for s in all_sides if s.attempt_id not in retired})
+    standing = {s for s in all_sides if s.attempt_id not in retired}
+    sides = _without_repeated(standing - _imported_before(brought, standing))
     claims = claims_of(sides)
     on_record = read_decisions(cursor, "dataset", claims)
     if policies.may_fail:
@@ -233,6 +234,19 @@ def _settle(
     n_come = sum(side.object_key is not None for side in kept - in_table)
     counts.rows["datastore_record"] = n_come - n_gone
     return counts
+
+
+def _imported_before(brought: Sequence[Side], sides: set[Side]) -> set[Side]:
+    """Sides from private registries of attempts whose deltas say that the dataset was not kept.
+
+    A job of several quanta decides that at its end, when these registries have been written.
+    """
+    not_kept = {(s.dataset_id, s.attempt_id) for s in brought if s.object_key is None}
+    return {
+        side
+        for side in sides
+        if side.object_key is not None and (side.dataset_id, side.attempt_id) in not_kept
+    }
 
 
 def _without_repeated(sides: set[Side]) -> set[Side]:

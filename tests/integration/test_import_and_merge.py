@@ -160,3 +160,24 @@ def test_dry_run_changes_nothing(site: MergeSite, tmp_path: Path) -> None:
     path = private(site, tmp_path / "r", newer)
     assert run_import(site.address, path, is_dry=True).entries.n_inserted == 2
     assert site.dump() == before
+
+
+@pytest.mark.parametrize("orders", ["i1 m1", "m1 i1", "i1 m1 i1", "m1 i1 i5", "i5 m1", "i1 m1 i5"])
+@pytest.mark.parametrize("which", [slice(1), slice(2)], ids=["one", "both"])
+def test_what_was_not_kept_has_a_record_in_its_private_registry(
+    site: MergeSite, tmp_path: Path, orders: str, which: slice
+) -> None:
+    """A job of several quanta decides at its end, when the private registries are written."""
+    delta = site.delta(0, 1)
+    gone = [row.dataset_id for row in delta.rows.dataset[which]]
+    unkept = {"1": factories.without_record(delta, *gone)}
+    wanted = outcome(site, tmp_path / "r", unkept, "m1")
+    empty(site.address)
+    for act, name in map(tuple, orders.split()):
+        if act == "m":
+            assert site.merge().exit_code == ExitCode.OK
+        else:
+            path = private(site, tmp_path / "p", site.delta(0, int(name)))
+            assert run_import(site.address, path).exit_code == ExitCode.OK
+    assert site.differences() == []
+    assert site.dump() == wanted
