@@ -77,15 +77,21 @@ class TlsFront:
 
     def _serve(self, client: socket.socket) -> None:
         with suppress(OSError), client:
-            if client.recv(8, socket.MSG_WAITALL) != _TLS_REQUEST:
+            if not self._asks_for_tls(client):
                 self.n_plain += 1
                 return
             self.n_encrypted += 1
-            client.sendall(b"S")
             with self._context.wrap_socket(client, server_side=True) as encrypted:
                 self._clients.append(encrypted)
                 with socket.create_connection(("127.0.0.1", self._server_port)) as server:
                     _pass_on(encrypted, server)
+
+    def _asks_for_tls(self, client: socket.socket) -> bool:
+        """In the way of PostgreSQL; other protocols have other ways."""
+        if client.recv(8, socket.MSG_WAITALL) != _TLS_REQUEST:
+            return False
+        client.sendall(b"S")
+        return True
 
 
 def _pass_on(client: ssl.SSLSocket, server: socket.socket) -> None:

@@ -45,6 +45,15 @@ _LARGEST_PUT_BYTES = 64 * 1024 * 1024
 
 _DELETED_AT_ONCE = 1000
 _PASSING = ("InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout")
+# Of errors of TLS those that no retry cures; a file of authorities that is not there is no other.
+_UNTRUSTED = (
+    "CERTIFICATE_VERIFY_FAILED",
+    "doesn't match",
+    "[X509",
+    "[Errno 2]",
+    "[Errno 13]",
+    "[Errno 21]",
+)
 
 Read = TypeVar("Read")
 
@@ -277,6 +286,8 @@ class S3ObjectStore(ObjectStore):
             # boto3 wraps the refusal of an upload into an error that has lost what S3 said.
             if isinstance(error.__context__, ClientError):
                 raise _told_by_s3(error.__context__, where) from error
+            if type(error).__name__ == "SSLError" and any(m in str(error) for m in _UNTRUSTED):
+                raise _told_by_tls(error, where) from error
             missing = ("NoCredentialsError", "PartialCredentialsError")
             kind = NoCredentialsError if type(error).__name__ in missing else TransferError
             raise kind(f"{where}: {without_secrets(str(error))}") from error
@@ -284,6 +295,16 @@ class S3ObjectStore(ObjectStore):
 
 def _metadata(checksum: str) -> dict[str, str]:
     return {"sha256": checksum.removeprefix("sha256:")}
+
+
+def _told_by_tls(error: Exception, where: str) -> TransferRefusedError:
+    """Our error for a certificate that is not trusted, or authorities that cannot be read."""
+    found = os.environ.get("AWS_CA_BUNDLE")
+    return TransferRefusedError(
+        f"{where}: {without_secrets(str(error))}; expected AWS_CA_BUNDLE, or ca_bundle in "
+        "~/.aws/config, to name a file with the authority that signed the certificate of this "
+        f"service, found AWS_CA_BUNDLE {found!r}"
+    )
 
 
 def _told_by_s3(error: "ClientError", where: str) -> TransferError:

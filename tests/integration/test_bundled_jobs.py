@@ -121,3 +121,24 @@ def test_init_job_runs(machine: Machine) -> None:
     assert sent.is_success(), sent
     told = json.loads(store.get(result))
     assert (told["graph_id"], told["error"]) == (GRAPH_ID, None)
+
+
+@pytest.mark.parametrize("found", ["cut", "changed", "missing"])
+def test_archive_that_is_not_the_one_that_was_made_is_refused(machine: Machine, found: str) -> None:
+    store = open_store(machine.datastore)
+    run = ClusterRun(store, machine.directory / "first").publish()
+    record = read_bundle(machine.bundle)
+    content = (machine.bundle / names.WORKER_ARCHIVE).read_bytes()
+    if found == "missing":
+        store.delete(record.worker_key)
+    else:
+        store.put(record.worker_key, content[:-1] + (b"x" if found == "changed" else b""))
+    key = names.cluster_key(RUN, run.cluster.cluster_id)
+    brought = machine.plugin("qs3job", key, run.directory / Path(key).name)
+    assert brought.exit_code == 1
+    [ad] = brought.ads
+    assert record.worker_key in ad["TransferError"]
+    told = "not found" if found == "missing" else f"expected {record.worker.checksum}"
+    assert told in ad["TransferError"]
+    assert not (run.directory / names.WORKER_ARCHIVE).exists()
+    assert not list((machine.directory / "cache").glob("*.pyz"))

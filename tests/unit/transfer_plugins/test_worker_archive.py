@@ -109,6 +109,27 @@ def test_directory_behind_a_link_is_not_used(
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+def test_directory_of_another_user_is_not_used(
+    archive: WorkerArchive, sandbox: Path, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cache.mkdir(mode=0o700)
+    (cache / archive.cached_name).write_bytes(CONTENT)
+    os.chown(cache, 65534, 65534)
+    assert place(archive, sandbox, cache) == SIZE
+    assert [path.name for path in cache.iterdir()] == [archive.cached_name]
+    assert "found user 65534" in capfd.readouterr().err
+
+
+def test_entry_that_is_no_file_is_not_waited_for(
+    archive: WorkerArchive, sandbox: Path, cache: Path
+) -> None:
+    cache.mkdir(mode=0o700)
+    os.mkfifo(cache / archive.cached_name)
+    assert place(archive, sandbox, cache) == SIZE
+    assert place(archive, sandbox, cache) == 0
+
+
 @pytest.mark.parametrize("path", ["/proc/nowhere/cache", "relative", "/dev/null"])
 def test_without_a_cache_it_is_fetched(archive: WorkerArchive, sandbox: Path, path: str) -> None:
     assert place(archive, sandbox, Path(path)) == SIZE
