@@ -91,8 +91,8 @@ def submit_path_findings(configuration: SubmitConfiguration, n_jobs: int) -> Ite
     free, needed = shutil.disk_usage(there).free, n_jobs * _BYTES_PER_JOB
     if free < needed:
         yield Finding(
-            f"submitPath: expected {needed / _MIB:.0f} MiB for the files of {n_jobs} jobs, found "
-            f"{free / _MIB:.0f} MiB free in {str(there)!r}"
+            f"submitPath: expected {needed / _MIB:.2f} MiB for the files of {n_jobs} jobs, found "
+            f"{free / _MIB:.2f} MiB free in {str(there)!r}"
         )
 
 

@@ -2,7 +2,10 @@
 """What ``submit`` says of this machine before anything is queued; no pool is needed for it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +16,7 @@ import yaml
 
 from executor.exit_codes import ExitCode
 from tests.local_graphs import make_survey
-from tests.refusals import call, check_refused
+from tests.refusals import NO_AWS, call, check_refused
 
 SUBMIT = ("submit", "graph.yaml", "--datastore", "s3://bucket/repo", "--config", "submit.yaml")
 
@@ -58,6 +61,25 @@ def test_all_reasons_are_told_at_once(work: Path) -> None:
     of_variables = ("found no /no/credentials", "found no /no/passwords")
     texts = ("mergeConfig: ", "bundle /nor/there: ", *of_variables)
     check_refused(call(work, *SUBMIT, **missing), ExitCode.USAGE, *texts)
+
+
+def test_disk_too_small_for_the_files_of_the_dag(work: Path) -> None:
+    """In a mount namespace, where an ordinary user may mount a disk of 16 KiB."""
+    (work / "small").mkdir()
+    configure(work, submitPath=str(work / "small" / "submit"))
+    mount = f'mount -t tmpfs -o size=16k tmpfs {work}/small && exec "$@"'
+    inside = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh")
+    if subprocess.run([*inside, "true"], cwd=work, capture_output=True).returncode:
+        pytest.skip("this system lets no user mount a disk")
+    done = subprocess.run(
+        [*inside, sys.executable, "-m", "executor", *SUBMIT],
+        env={**os.environ, **NO_AWS},
+        cwd=work,
+        capture_output=True,
+        text=True,
+    )
+    text = "submitPath: expected 0.04 MiB for the files of 5 jobs, found 0.02 MiB free in"
+    check_refused(done, ExitCode.USAGE, text)
 
 
 @pytest.mark.usefixtures("s3_environment")
