@@ -18,6 +18,7 @@ _CODES = {
     "not_submittable": ExitCode.USAGE,
     "bundle": ExitCode.USAGE,
     "run_not_found": ExitCode.USAGE,
+    "jobs_missing": ExitCode.USAGE,
     "no_submission": ExitCode.USAGE,
     "invalid_task": ExitCode.INVALID_QUANTUM,
     "input_not_ready": ExitCode.STAGE_IN_FAILED,

@@ -37,6 +37,7 @@ module               subject
 `pool_queue`         what HTCondor's queue has of a RUN
 `checks`             what is looked at before anything is queued
 `pool_slots`         … of a pool: rights, slots, transfer plugin
+`pool_checks`        … the same for what is already published: restart, rerun
 `dry_run`            every file of a submission without submitting it
 `earlier_requests`   requests as an earlier run measured them
 `submit_command`     ``quantum-exec submit``

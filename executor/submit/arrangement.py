@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The jobs of a plan: clusters and nodes, what is done, and what must be made again for others."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from executor.submit.cluster_configuration import ClusterAlgorithm
@@ -86,6 +86,22 @@ def requests_by_label(
     arrangement: Arrangement, resources: Mapping[str, ResourceRequest]
 ) -> dict[str, Requests]:
     """What the jobs of an arrangement ask for, by label, in the order of the plan."""
-    labels = dict.fromkeys(node.label for node in arrangement.nodes)
+    return _requests(arrangement, resources, (node.label for node in arrangement.nodes))
+
+
+def requests_left(
+    arrangement: Arrangement, resources: Mapping[str, ResourceRequest]
+) -> dict[str, Requests]:
+    """The same, of jobs that are not done."""
+    left = (node.label for node in arrangement.nodes if not node.is_done)
+    return _requests(arrangement, resources, left)
+
+
+def _requests(
+    arrangement: Arrangement, resources: Mapping[str, ResourceRequest], labels: Iterable[str]
+) -> dict[str, Requests]:
     configuration = arrangement.configuration
-    return {label: configuration.requests_of(label, resources.get(label)) for label in labels}
+    return {
+        label: configuration.requests_of(label, resources.get(label))
+        for label in dict.fromkeys(labels)
+    }

@@ -7,16 +7,16 @@ Cheap things first, nothing is written. What only a pool can tell is in `pool_sl
 import difflib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from executor.bundle.bundle_record import BundleError, read_bundle
-from executor.graph.quantum_graph import Graph
 from executor.submit.configuration import SubmitConfiguration
 from executor.submit.configuration_error import ConfigurationError
 from executor.submit.requests import Requests
 from registry.errors import QuantumExecError
+from registry.job import PredictedInput
 
 _MIB = 1024 * 1024
 # Of each job, measured: lines of the DAG and the node table, two versions of the status file,
@@ -44,25 +44,39 @@ class Finding:
 
 @dataclass(frozen=True)
 class Submission:
-    """What is to be submitted, as far as checks look at it; requests by label of the jobs."""
+    """What is to be submitted, as far as checks look at it.
 
-    graph: Graph
+    ``task_labels`` are all of the RUN, ``requests`` by label of the jobs; ``input_bytes`` is the
+    most that one quantum is known to read, by task label.
+    """
+
+    run: str
+    task_labels: Collection[str]
     n_jobs: int
     configuration: SubmitConfiguration
     requests: Mapping[str, Requests]
+    input_bytes: Mapping[str, int] = field(default_factory=dict)
+
+
+def most_input_bytes(quanta: Iterable[tuple[str, Iterable[PredictedInput]]]) -> dict[str, int]:
+    """Return for each task label the most that one of its quanta reads, as far as it is known."""
+    most: dict[str, int] = {}
+    for label, inputs in quanta:
+        most[label] = max(most.get(label, 0), sum(i.size_bytes or 0 for i in inputs))
+    return most
 
 
 def check_locally(
     submission: Submission, environment: Mapping[str, str] = os.environ
 ) -> list[Finding]:
-    """Look at this machine and at the graph alone."""
+    """Look at this machine and at what is to be submitted, and at no pool."""
     configuration = submission.configuration
     return [
         *submit_path_findings(configuration, submission.n_jobs),
         *_programs(configuration),
         *_files(configuration, submission.requests, environment),
-        *_labels(configuration, submission.graph),
-        *_collections(configuration, submission.graph.run),
+        *_labels(configuration, submission.task_labels),
+        *_collections(configuration, submission.run),
         *_scratch(submission),
         *_memory(submission.requests),
     ]
@@ -135,14 +149,14 @@ def _files(
             yield Finding(f"containerImage: expected an image, found no {image}")
 
 
-def _labels(configuration: SubmitConfiguration, graph: Graph) -> Iterator[Finding]:
+def _labels(configuration: SubmitConfiguration, task_labels: Collection[str]) -> Iterator[Finding]:
     for key, labels in (
         ("pipetask", configuration.pipetask),
         ("initTasks", configuration.init_tasks),
     ):
         for label in labels:
-            if label not in graph.tasks:
-                near = difflib.get_close_matches(label, graph.tasks, n=1)
+            if label not in task_labels:
+                near = difflib.get_close_matches(label, task_labels, n=1)
                 advice = f"; did you mean {near[0]}?" if near else ""
                 yield Finding(
                     f"{key}: {label}: expected a task label of the graph, found none{advice}",
@@ -159,12 +173,7 @@ def _collections(configuration: SubmitConfiguration, run: str) -> Iterator[Findi
 
 def _scratch(submission: Submission) -> Iterator[Finding]:
     """Inputs whose size is known must fit where they are staged in."""
-    largest: dict[str, int] = {}
-    for quantum in submission.graph.quanta:
-        size = sum(i.size_bytes or 0 for i in quantum.inputs)
-        if size > largest.get(quantum.task_label, 0):
-            largest[quantum.task_label] = size
-    for label, size in largest.items():
+    for label, size in submission.input_bytes.items():
         asked = submission.requests.get(label)
         if asked and asked.request_disk and size > asked.request_disk * _MIB:
             yield Finding(

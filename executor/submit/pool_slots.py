@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from executor.submit.arrangement import Arrangement, requests_by_label
+from executor.submit.arrangement import Arrangement, requests_left
 from executor.submit.checks import Finding
 from executor.submit.configuration import SubmitConfiguration
 from executor.submit.pool_queue import PoolError, bindings
@@ -149,13 +149,11 @@ def suited_to_pool(
     PoolError
     """
     slots, configuration = slots_of_pool(), arrangement.configuration
-    requests = requests_by_label(arrangement, resources)
-    left = {node.label for node in arrangement.nodes if not node.is_done}
-    to_be_run = {label: asked for label, asked in requests.items() if label in left}
-    findings = list(check_slots(slots, to_be_run, configuration, is_elastic=is_elastic))
-    limited = with_largest_slot(configuration, slots, to_be_run)
+    requests = requests_left(arrangement, resources)
+    findings = list(check_slots(slots, requests, configuration, is_elastic=is_elastic))
+    limited = with_largest_slot(configuration, slots, requests)
     if not is_elastic:
-        limited, lowered = with_lower_maxima(limited, slots, to_be_run)
+        limited, lowered = with_lower_maxima(limited, slots, requests)
         findings += lowered
     return replace(arrangement, configuration=limited), findings
 

@@ -16,6 +16,7 @@ from executor.submit.dag import DAG_FILE
 from executor.submit.pool_queue import (
     PAUSE_REASON,
     JobState,
+    NotQueuedError,
     PoolError,
     QueuedDag,
     act_on_jobs,
@@ -109,10 +110,9 @@ def pause_dag(run: str, datastore: str) -> Steered:
             break
         _check_deadline(deadline, f"DAGMan (cluster {dag.cluster}) to end after it was held")
         time.sleep(_POLL_S)
-    n_running = _running(dag)
     if found is None or found.cluster != dag.cluster:
-        advice = "the DAG has ended meanwhile"
-        return Steered(run, "pause", dag.cluster, False, n_held, n_running, advice, dag.directory)
+        raise _ended(run, dag)
+    n_running = _running(dag)
     advice = f"quantum-exec resume {run} lets it go on, quantum-exec stop {run} ends it"
     if not found.is_paused:
         advice = f"the DAG itself is held for another reason: {found.hold_reason}; {advice}"
@@ -131,6 +131,8 @@ def resume_dag(run: str, datastore: str) -> Steered:
     n_released = act_on_jobs("Release", f"{node_jobs(dag)} && {_PAUSED}", "quantum-exec resume")
     if dag.is_paused:
         act_on_jobs("Release", f"ClusterId == {dag.cluster}", "quantum-exec resume")
+    if dag.is_paused and find_dag(run, datastore) is None:
+        raise _ended(run, dag)
     was_already = not dag.is_paused and not n_released
     advice, code = f"quantum-exec status {run} shows how it goes on", 0
     if dag.state is JobState.HELD and not dag.is_paused:
@@ -154,6 +156,14 @@ def _steerable(run: str, datastore: str) -> QueuedDag:
             "removed and may still merge; afterwards quantum-exec restart runs what is unfinished"
         )
     return dag
+
+
+def _ended(run: str, dag: QueuedDag) -> NotQueuedError:
+    return NotQueuedError(
+        f"RUN {run!r}: expected its DAG (cluster {dag.cluster}) in the queue, found that it "
+        f"ended meanwhile; quantum-exec status {run} tells how, quantum-exec restart {run} runs "
+        "what is unfinished"
+    )
 
 
 def stop_dag(run: str, datastore: str, *, now: bool) -> Steered:

@@ -6,6 +6,7 @@ they made before.
 import dataclasses
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -41,6 +42,7 @@ class _Options:
     replaces: bool
     is_dry: bool
     on_pool: bool
+    ignore_slots: bool
     wait: bool
     jobs: int
     scratch: Path | None
@@ -84,6 +86,10 @@ def rerun(
         bool, typer.Option("--pool", help="on the HTCondor pool, not on this machine")
     ] = False,
     config: ConfigOption = None,
+    ignore_slots: Annotated[
+        bool,
+        typer.Option("--ignore-slots", help="queue also what no slot of the pool can run now"),
+    ] = False,
     wait: WaitOption = False,
     endpoint_url: EndpointOption = None,
     as_json: JsonOption = False,
@@ -93,8 +99,8 @@ def rerun(
     Several criteria narrow the selection, several values of one widen it. Quanta that were
     successful are run with --into, --compare or --replace only.
 
-    Exit code: that of the quantum, or 1 if one of several failed; 33 with --pool if a DAG of the
-    RUN is queued; 40 if --compare found differences.
+    Exit code: that of the quantum, or 1 if one of several failed; with --pool 2 if the pool can
+    never run it, 33 if a DAG of the RUN is queued; 40 if --compare found differences.
 
     Example: quantum-exec rerun u/me/night1 --failed --downstream --datastore s3://bucket/repo
     """
@@ -116,7 +122,7 @@ def rerun(
         datastore,
         read_submit_configuration(config).with_endpoint(endpoint_url),
         into or (_default_scratch_run(run) if compare else None),
-        *(compare, replace, dry_run, pool, wait, jobs, scratch, graph),
+        *(compare, replace, dry_run, pool, ignore_slots, wait, jobs, scratch, graph),
     )
     report = _rerun(run, Wanted(selection, failed, downstream), options)
     if as_json:
@@ -155,6 +161,8 @@ def _rerun(run: str, wanted: "Wanted", options: _Options) -> "RerunReport":
         if not options.is_dry:
             check_rights()
             refuse_queued(planned.plan.run, options.datastore)
+        if planned.plan.quanta:
+            _check_pool(bucket, planned, job_of, options)
     if not options.is_dry and planned.plan.quanta:
         report.rerun = _publish(bucket, planned, job_of, options)
         (_run_on_pool if options.on_pool else _run_here)(bucket, report, options)
@@ -211,6 +219,15 @@ def _run_here(bucket: "BucketRun", report: "RerunReport", options: _Options) -> 
     report.deltas = report.local.deltas()
 
 
+def _check_pool(bucket: "BucketRun", planned: "Rerun", job_of: "JobOf", options: _Options) -> None:
+    from executor.submit.pool_checks import check_rerun
+
+    is_dry, is_elastic = options.is_dry, options.ignore_slots
+    asked = (bucket, planned, job_of, options.configuration)
+    for warning in check_rerun(*asked, is_dry=is_dry, is_elastic=is_elastic):
+        print(f"warning: {warning}", file=sys.stderr)
+
+
 def _run_on_pool(bucket: "BucketRun", report: "RerunReport", options: _Options) -> None:
     from executor.submit.arrangement import arrange
     from executor.submit.dag_report import resources_of, submit_arrangement
@@ -226,7 +243,7 @@ def _run_on_pool(bucket: "BucketRun", report: "RerunReport", options: _Options) 
     tried = [] if report.rerun.originals else [q for q in plan.quanta if q not in done]
     earlier = earlier_memory(bucket, tried, options.configuration)
     found = arrange(plan, done, options.configuration, resources)
-    found, _ = suited_to_pool(found, resources, is_elastic=True)
+    found, _ = suited_to_pool(found, resources, is_elastic=options.ignore_slots)
     nodes = with_earlier_memory(found.nodes, earlier, found.configuration, resources)
     report.dag = submit_arrangement(
         *(dataclasses.replace(found, nodes=nodes), bucket.store, options.datastore, resources),

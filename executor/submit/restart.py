@@ -14,15 +14,14 @@ from typing import Any
 from executor.graph.quantum_graph import Graph
 from executor.submit.arrangement import Arrangement, arrange
 from executor.submit.bucket_run import BucketRun, read_bucket_run
-from executor.submit.checks import raise_errors
 from executor.submit.configuration import SubmitConfiguration
 from executor.submit.dag import control_url_prefix
 from executor.submit.dag_report import DagEnd, init_job_of, resources_of, submit_arrangement
 from executor.submit.dry_run import write_dry_run
 from executor.submit.earlier_memory import earlier_memory, with_earlier_memory
 from executor.submit.plan import labels_of
+from executor.submit.pool_checks import check_for_pool
 from executor.submit.pool_queue import PoolError, orphaned_jobs, refuse_queued
-from executor.submit.pool_slots import check_rights, suited_to_pool
 from executor.submit.pool_steering import remove_orphans
 from executor.submit.rerun import job_source, plan_of_bucket, publish_jobs
 from registry import names
@@ -186,18 +185,20 @@ def _seen_by_pool(
     options: RestartOptions,
 ) -> tuple[Arrangement, int, list[str]]:
     """The jobs as suited to the pool, how many were orphaned, and warnings."""
-    run = found.plan.run
+    run, is_dry = found.plan.run, options.is_dry
+    suited, warnings = check_for_pool(
+        *(found, resources, found.plan.task_labels),
+        is_dry=is_dry,
+        is_elastic=options.ignore_slots,
+    )
     try:
-        check_rights()
         refuse_queued(run, datastore)
-        suited, findings = suited_to_pool(found, resources, is_elastic=options.ignore_slots)
-        n_orphans = len(orphaned_jobs(run, datastore, None))
-    except PoolError as error:
-        if not options.is_dry:
+        return suited, len(orphaned_jobs(run, datastore, None)), warnings
+    except PoolError:
+        if not is_dry:
             raise
-        return found, 0, [f"not checked against a pool: {error}"]
-    raise_errors(findings)
-    return suited, n_orphans, [finding.message for finding in findings]
+        # Told by the checks.
+        return suited, 0, warnings
 
 
 def _shown(

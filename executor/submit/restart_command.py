@@ -44,11 +44,12 @@ def restart(
 
     Quanta with a valid successful delta are not run again, even if every file of the earlier DAG
     is lost; settings may have changed. Quanta that went over their memory begin with more. Jobs
-    that lost their DAGMan are removed first. --dry-run needs no pool.
+    that lost their DAGMan are removed first. Checked before is what submit checks. --dry-run needs
+    no pool.
 
     Exit codes: 1 the pool refused it, or, with --wait, a node failed; 2 configuration, command
-    line, no such RUN, or the pool can never run it; 32 --graph is of another RUN; 33 a DAG of the
-    RUN is queued; 38 datastore.
+    line, no such RUN, job files missing, or the pool can never run it; 32 --graph is of another
+    RUN; 33 a DAG of the RUN is queued; 38 datastore.
 
     Example: quantum-exec restart u/me/night1 --datastore s3://bucket/repo --config submit.yaml
     """

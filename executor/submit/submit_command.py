@@ -179,11 +179,14 @@ def _arrange(asked: _Request) -> "Arrangement":
 
 def _local_findings(asked: _Request, arrangement: "Arrangement") -> "list[Finding]":
     from executor.submit.arrangement import requests_by_label
-    from executor.submit.checks import Submission, check_locally
+    from executor.submit.checks import Submission, check_locally, most_input_bytes
 
+    graph, n_jobs = asked.graph, len(arrangement.nodes)
     requests = requests_by_label(arrangement, asked.resources)
-    submission = Submission(asked.graph, len(arrangement.nodes), asked.configuration, requests)
-    return check_locally(submission)
+    sizes = most_input_bytes((quantum.task_label, quantum.inputs) for quantum in graph.quanta)
+    return check_locally(
+        Submission(graph.run, graph.tasks, n_jobs, asked.configuration, requests, sizes)
+    )
 
 
 def _warn(findings: "list[Finding]") -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from executor.submit.bucket_run import read_bucket_run
 from registry import names
 from tests.fix_pool import Ad
 from tests.pool.gated_tasks import N_AT_ONCE, N_QUANTA, N_WAITING, write_gated_tasks
@@ -51,12 +52,24 @@ class GatedRun:
         self.cluster = int(json.loads(done.stdout)["cluster"])
         self.wait_until_full()
 
-    def wait_until_full(self) -> None:
+    def wait_until_full(self, running: int = N_AT_ONCE, idle: int = N_WAITING - N_AT_ONCE) -> None:
         """Wait until as many jobs run as can, and every other one is in the queue."""
         self.site.pool.wait_until(
-            lambda: len(self.jobs(2)) == N_AT_ONCE and len(self.jobs(1)) == N_WAITING - N_AT_ONCE,
-            timeout_s=60,
+            lambda: (len(self.jobs(2)), len(self.jobs(1))) == (running, idle), timeout_s=60
         )
+
+    def wait_until_left(self, n_running: int) -> int:
+        """Wait until all that is left runs, or waits for what runs; returns how many are done."""
+        quanta = read_bucket_run(open_store(self.site.datastore), self.run).quanta.values()
+
+        def n_done() -> int:
+            running = {str(job["QuantumExecQuantumId"]) for job in self.jobs(2)}
+            waiting = sum(not running.isdisjoint(quantum.parents) for quantum in quanta)
+            n_done = self.n_deltas()
+            is_left = n_done + len(running) + waiting == N_QUANTA
+            return n_done if is_left and len(running) == n_running else 0
+
+        return self.site.pool.wait_until(n_done, timeout_s=60)
 
     def jobs(self, status: int) -> list[Ad]:
         """Jobs of the DAG's quanta with a status."""
@@ -69,11 +82,10 @@ class GatedRun:
         prefix = names.delta_prefix(self.run)
         return sum(1 for _ in open_store(self.site.datastore).list_objects(prefix))
 
-    def wait_for_end(self) -> None:
-        """Wait until the DAG has left the queue."""
-        self.site.pool.wait_until(
-            lambda: not self.site.pool.queue(f"ClusterId == {self.cluster}"), timeout_s=120
-        )
+    def n_successful(self) -> int:
+        """How many quanta succeeded, as the central registry has it."""
+        [[found]] = self.site.psql("SELECT count(*) FROM attempt WHERE status = 'successful'")
+        return int(found)
 
     def check_exact(self) -> None:
         """Every quantum succeeded in exactly one attempt, and the registry is right."""

@@ -49,6 +49,11 @@ class Site:
         }
         self._write_yaml("submit.yaml", submit)
 
+    def change_settings(self, **submit_settings: object) -> None:
+        """Change the submit configuration."""
+        before = yaml.safe_load((self.directory / "submit.yaml").read_text())
+        self._write_yaml("submit.yaml", {**before, **submit_settings})
+
     def _write_yaml(self, name: str, content: object) -> None:
         path = self.directory / name
         path.write_text(yaml.safe_dump(content))

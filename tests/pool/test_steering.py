@@ -7,10 +7,12 @@ import pytest
 
 from tests.fix_pool import PersonalPool
 from tests.pool.gated_run import GatedRun
-from tests.pool.gated_tasks import N_AT_ONCE, N_COPIES, N_WAITING
+from tests.pool.gated_tasks import N_AT_ONCE, N_WAITING
 from tests.pool.submission import Site, need
 
 pytestmark = pytest.mark.pool
+
+N_LEFT = N_WAITING - N_AT_ONCE
 
 
 @pytest.fixture
@@ -30,50 +32,62 @@ def gated(
     return found
 
 
-def test_paused_dag_starts_nothing_and_resumes_where_it_was(gated: GatedRun) -> None:
+def test_dag_is_paused_resumed_stopped_and_restarted(gated: GatedRun) -> None:
+    """One RUN, steered through four DAGs; every quantum succeeds exactly once."""
+    pause_in_the_middle(gated)
+    n_done = resume_and_stop_at_once(gated)
+    # One at a time from now on: one runs, and one waits for its turn.
+    gated.site.change_settings(requestCpus=8)
+    assert gated.order("restart")["n_done_before"] == n_done
+    lose_dagman_alone(gated)
+    restart_and_stop(gated)
+    assert gated.n_successful() == n_done + 1
+    assert gated.order("restart", "--wait")["n_done_before"] == n_done + 1
+    gated.check_exact()
+    for command in ("pause", "stop"):
+        assert "expected a DAG of it in the queue" in gated.refused(command, code=39)
+
+
+def pause_in_the_middle(gated: GatedRun) -> None:
+    """What runs finishes, and nothing else starts."""
     paused = gated.order("pause")
-    assert (paused["n_changed"], paused["n_running"]) == (N_WAITING - N_AT_ONCE, N_AT_ONCE)
+    assert (paused["n_changed"], paused["n_running"]) == (N_LEFT, N_AT_ONCE)
     assert gated.order("pause")["was_already"]
     assert "quantum-exec resume" in gated.refused("restart", code=33)
     gated.gate.touch()
     assert gated.order("pause", "--wait")["n_running"] == 0
     assert gated.n_deltas() == N_AT_ONCE
     held = gated.site.pool.queue(f"DAGManJobId == {gated.cluster}")
-    assert [(job["JobStatus"], job.get("NumJobStarts", 0)) for job in held] == [(5, 0)] * 2
-    assert gated.order("resume")["n_changed"] == N_WAITING - N_AT_ONCE
-    again = gated.order("resume", "--wait")
-    assert (again["was_already"], again["exit_code"]) == (True, 0)
-    gated.check_exact()
-    for command in ("pause", "resume", "stop"):
-        assert "expected a DAG of it in the queue" in gated.refused(command, code=39)
+    assert [(job["JobStatus"], job.get("NumJobStarts", 0)) for job in held] == [(5, 0)] * N_LEFT
+    gated.gate.unlink()
 
 
-def test_stopped_dag_merges_and_restart_runs_only_the_rest(gated: GatedRun) -> None:
-    stopped = gated.order("stop")
-    assert (stopped["n_changed"], stopped["n_running"]) == (N_WAITING - N_AT_ONCE, N_AT_ONCE)
-    assert gated.order("stop")["was_already"]
-    gated.gate.touch()
-    gated.order("stop", "--wait")
-    assert gated.n_deltas() == N_AT_ONCE
-    counted = gated.site.psql("SELECT count(*) FROM attempt")
-    assert counted == [[str(N_AT_ONCE)]]
-    shown = gated.order("restart", "--dry-run")
-    assert shown["unfinished"] == {"wait": N_WAITING - N_AT_ONCE, "copy": N_COPIES}
-    assert gated.order("restart", "--wait")["n_done_before"] == N_AT_ONCE
-    gated.check_exact()
-    # Everything is done: the DAG merges only.
-    assert gated.order("restart", "--wait")["n_unfinished"] == 0
+def resume_and_stop_at_once(gated: GatedRun) -> int:
+    """The DAG goes on where it was; what runs when it is stopped ends. How many are done."""
+    assert gated.order("resume")["n_changed"] == N_LEFT
+    resumed = gated.order("resume")
+    assert (resumed["was_already"], resumed["n_changed"]) == (True, 0)
+    n_done = gated.wait_until_left(N_LEFT)
+    stopped = gated.order("stop", "--now", "--wait")
+    assert (stopped["n_changed"], stopped["n_running"]) == (N_LEFT, 0)
+    assert gated.n_successful() == n_done
+    return n_done
 
 
-def test_running_jobs_end_with_stop_now_or_without_their_dag(gated: GatedRun) -> None:
-    """Paused, then stopped at once; restarted, and DAGMan alone removed; restarted again."""
-    gated.order("pause")
-    gated.order("stop", "--now", "--wait")
-    assert not gated.jobs(2)
-    assert gated.site.psql("SELECT count(*) FROM attempt WHERE status = 'successful'") == [["0"]]
-    gated.order("restart")
-    gated.wait_until_full()
+def lose_dagman_alone(gated: GatedRun) -> None:
+    """Its jobs go on; ``stop`` finds those that have not started."""
+    gated.wait_until_full(running=1, idle=1)
     gated.remove_dagman_alone()
+    stopped = gated.order("stop")
+    assert (stopped["n_changed"], stopped["n_running"]) == (1, 1)
+
+
+def restart_and_stop(gated: GatedRun) -> None:
+    """The job without a DAG is removed; what runs when the new DAG is stopped finishes."""
+    assert gated.order("restart")["n_orphans_removed"] == 1
+    gated.wait_until_full(running=1, idle=1)
+    stopped = gated.order("stop")
+    assert (stopped["n_changed"], stopped["n_running"]) == (1, 1)
     gated.gate.touch()
-    assert gated.order("restart", "--wait")["n_orphans_removed"] > 0
-    gated.check_exact()
+    again = gated.order("stop", "--wait")
+    assert (again["was_already"], again["n_running"]) == (True, 0)
