@@ -144,7 +144,6 @@ def _rerun(run: str, wanted: "Wanted", options: _Options) -> "RerunReport":
     from executor.submit.bucket_run import read_bucket_run
     from executor.submit.dag import control_url_prefix
     from executor.submit.pool_queue import refuse_queued
-    from executor.submit.pool_slots import check_rights
     from executor.submit.rerun import job_source, select
     from executor.submit.rerun_report import RerunReport
     from transfer_plugins.object_store import open_store
@@ -159,7 +158,6 @@ def _rerun(run: str, wanted: "Wanted", options: _Options) -> "RerunReport":
     if options.on_pool:
         control_url_prefix(options.datastore, planned.plan.run)
         if not options.is_dry:
-            check_rights()
             refuse_queued(planned.plan.run, options.datastore)
         if planned.plan.quanta:
             _check_pool(bucket, planned, job_of, options)

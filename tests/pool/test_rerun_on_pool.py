@@ -44,12 +44,25 @@ def rerun(site: Site, *options: str, code: int = 0) -> dict[str, Any]:
 
 
 def test_what_failed_is_mended_with_what_waited_for_it(site: Site) -> None:
+    check_impossible_requests_are_refused(site)
     assert rerun(site, "--failed", code=1)["n_quanta"] == 1
     write_three_tasks(site.directory / "graph.yaml", open_store(site.datastore), RUN)
     report = rerun(site, "--failed", "--downstream", "--graph", "graph.yaml")
     assert sorted(q["status"] for q in report["quanta"]) == ["successful"] * 2
     site.verify(RUN)
     check_beside_and_in_place(site)
+
+
+def check_impossible_requests_are_refused(site: Site) -> None:
+    """By ``restart`` and ``rerun`` as by ``submit``: before anything is written or queued."""
+    site.change_settings(requestMemory=10_000_000)
+    where = ("--datastore", site.datastore, "--config", "submit.yaml")
+    for words in (("restart", RUN), ("rerun", RUN, "--pool", "--failed", "--into", SCRATCH)):
+        told = site.command("quantum-exec", *words, *where, codes=(2,)).stderr
+        assert "requestMemory 10000000 MiB where the largest slot has" in told
+    assert not list(open_store(site.datastore).list_keys(f"{SCRATCH}/"))
+    assert len(list((site.directory / "submit").rglob("run.dag"))) == 1
+    site.change_settings(requestMemory=64)
 
 
 def check_beside_and_in_place(site: Site) -> None:
