@@ -2,7 +2,9 @@
 """``quantum-exec status``: how a RUN stands, by task label, without asking the schedd."""
 
 import json
+import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -11,9 +13,14 @@ import typer
 from executor.command_options import ConfigOption, EndpointOption, JsonOption
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+
     from executor.submit.run_status import RunStatus
     from executor.submit.status_reading import StatusReader
     from transfer_plugins.object_store import ObjectStore
+
+_WIDE = 100_000
 
 
 def status(
@@ -83,33 +90,45 @@ def status(
     raise typer.Exit(1 if last.is_bad else 0)
 
 
-def _show(found: "RunStatus", failed: bool, held: bool, as_json: bool) -> None:
+def _console() -> "Console":
+    """Standard output; lines are not broken where nobody looks at them in a terminal."""
     from rich.console import Console
 
+    found = Console()
+    if not found.is_terminal and "COLUMNS" not in os.environ:
+        found.width = _WIDE
+    return found
+
+
+def _show(found: "RunStatus", failed: bool, held: bool, as_json: bool) -> None:
     from executor.submit.status_tables import status_view
 
     if as_json:
         print(json.dumps(found.as_dict()), flush=True)
     else:
-        Console().print(status_view(found, failed=failed, held=held))
+        _console().print(status_view(found, failed=failed, held=held))
+
+
+def _live(console: "Console") -> "Live":
+    from rich.live import Live
+
+    return Live(console=console, auto_refresh=False)
 
 
 def _watch(
     reader: "StatusReader", interval_s: float, failed: bool, held: bool, as_json: bool
 ) -> "RunStatus":
     """Look until the DAG has ended, or somebody types Ctrl-C."""
-    from rich.console import Console
-    from rich.live import Live
-
     from executor.submit.status_tables import status_view
 
     found = reader.read()
-    console = Console(stderr=as_json)
-    first = status_view(found, failed=failed, held=held)
-    with Live(first, console=console, auto_refresh=False, transient=as_json) as live:
+    with ExitStack() as at_end:
+        console = _console()
+        in_place = console.is_terminal and not as_json
+        live = at_end.enter_context(_live(console)) if in_place else None
         while True:
-            if as_json:
-                print(json.dumps(found.as_dict()), flush=True)
+            if live is None:
+                _show(found, failed, held, as_json)
             else:
                 live.update(status_view(found, failed=failed, held=held), refresh=True)
             if found.is_over:

@@ -110,16 +110,23 @@ class StatusReader:
                 tasks[label].n_grown += 1
 
     def _quanta(self, node: Node, state: JobState) -> Counts:
-        """The quanta of a job stand as it does, but for those whose delta says that they are done.
+        """The quanta of a job stand as it does, but for those of which deltas tell more.
 
-        Only jobs that carry several are looked into: 27,000 deltas are not read for this.
+        Only jobs that carry several are looked into: 27,000 deltas are not read for this. Of one
+        that failed, quanta without a delta were not begun, since they build on one that failed.
         """
-        n_done = 0
-        if len(node.quantum_ids) > 1 and state is not JobState.SUCCEEDED and self.deltas:
-            newest = self.deltas.newest_of(node.quantum_ids).values()
-            n_done = sum(delta.status is AttemptStatus.SUCCESSFUL for delta in newest)
-        found: Counts = Counter({state: len(node.quantum_ids) - n_done})
-        found[JobState.SUCCEEDED] += n_done
+        n_quanta = len(node.quantum_ids)
+        if n_quanta == 1 or state is JobState.SUCCEEDED or self.deltas is None:
+            return Counter({state: n_quanta})
+        newest = self.deltas.newest_of(node.quantum_ids).values()
+        n_done = sum(delta.status is AttemptStatus.SUCCESSFUL for delta in newest)
+        found: Counts = Counter({JobState.SUCCEEDED: n_done})
+        record = self.newest.log.nodes.get(node.name)
+        # A job that was killed or removed may have left no delta of what it had begun.
+        has_run = record is not None and record.exit_code is not None
+        if state is JobState.FAILED and has_run and len(newest) > n_done:
+            found[JobState.PRUNED] += n_quanta - len(newest)
+        found[state] += n_quanta - found.total()
         return found
 
     def _n_unsuccessful(self, node: Node, state: JobState) -> int:

@@ -4,11 +4,12 @@
 import datetime
 from collections.abc import Iterator
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from executor.submit.run_status import Counts, HeldJob, RunStatus, TaskStatus
+from executor.submit.run_status import Counts, HeldJob, RunStatus
 from executor.submit.state_series import JobState
 from executor.terminal_text import plain
 
@@ -35,7 +36,7 @@ def status_view(status: RunStatus, *, failed: bool = False, held: bool = False) 
         List every failed quantum and every held job, not only their groups.
     """
     parts: list[RenderableType] = [Text(line) for line in head_lines(status)]
-    parts += [Text(""), task_table(status)]
+    parts += [Text(""), TaskTable(status)]
     if any(group.n_held or group.n_holds for group in status.holds):
         parts += [Text(""), hold_table(status)]
     if held and status.held:
@@ -84,38 +85,81 @@ def _duration(seconds: float) -> str:
     return str(datetime.timedelta(seconds=round(seconds)))
 
 
-def task_table(status: RunStatus) -> Table:
-    """Quanta of each label by state; states that none is in are left out."""
+class TaskTable:
+    """Quanta of each label by state, and what they took; two tables where one is too wide."""
+
+    def __init__(self, status: RunStatus) -> None:
+        self.status = status
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Give the tables; numbers are whole however narrow the terminal is."""
+        states, work = _states(self.status), _work(self.status)
+        whole = _task_table(self.status, {**states, **work})
+        # With one more at its end, terminals begin another line.
+        if Measurement.get(console, options.update(max_width=10_000), whole).maximum < (
+            options.max_width
+        ):
+            yield whole
+            return
+        yield _task_table(self.status, states)
+        yield Text("")
+        yield _task_table(self.status, work)
+
+
+_Columns = dict[str, list[Text]]
+
+
+def _states(status: RunStatus) -> _Columns:
+    """States that no quantum is in are left out."""
     totals = status.quanta
-    shown = [state for state in JobState if totals[state] or state in _ALWAYS]
+    return {
+        str(state): [_number(task.quanta[state], state) for task in status.tasks]
+        for state in JobState
+        if totals[state] or state in _ALWAYS
+    }
+
+
+def _number(number: int, state: JobState) -> Text:
+    return Text(str(number), style=_COLOURS.get(state, "") if number else "dim")
+
+
+def _work(status: RunStatus) -> _Columns:
+    told = {
+        "retries": [task.n_retries for task in status.tasks],
+        "evicted": [task.n_evictions for task in status.tasks],
+        "median s": [_seconds(task.median_run_s) for task in status.tasks],
+        "MiB asked": [task.requested_mib or "-" for task in status.tasks],
+        "used": [task.used_mib or "-" for task in status.tasks],
+        "grown": [task.n_grown for task in status.tasks],
+    }
+    return {heading: [Text(str(cell)) for cell in cells] for heading, cells in told.items()}
+
+
+def _seconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.0f}"
+
+
+def _task_table(status: RunStatus, columns: _Columns) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("task")
-    for heading in (*shown, "retries", "evicted", "median s", "MiB asked", "used", "grown"):
-        table.add_column(str(heading), justify="right")
-    for task in status.tasks:
-        table.add_row(plain(task.label), *_cells(task, shown))
+    table.add_column("task", overflow="fold")
+    for heading, cells in columns.items():
+        # A number that is cut is another number; only headings are folded.
+        width = max((len(cell) for cell in cells), default=1)
+        table.add_column(heading, justify="right", overflow="fold", min_width=width)
+    for place, task in enumerate(status.tasks):
+        row = (cells[place] for cells in columns.values())
+        table.add_row(Text(plain(task.label)), *row)
     return table
-
-
-def _cells(task: TaskStatus, shown: list[JobState]) -> Iterator[Text]:
-    for state in shown:
-        number = task.quanta[state]
-        yield Text(str(number), style=_COLOURS.get(state, "") if number else "dim")
-    median = "-" if task.median_run_s is None else f"{task.median_run_s:.0f}"
-    counts = (task.n_retries, task.n_evictions)
-    memory = (task.requested_mib or "-", task.used_mib or "-", task.n_grown)
-    for value in (*counts, median, *memory):
-        yield Text(str(value))
 
 
 def hold_table(status: RunStatus) -> Table:
     """Holds by cause, with what is to be done."""
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("hold")
+    table.add_column("hold", overflow="fold")
     for heading in ("held now", "ever"):
-        table.add_column(heading, justify="right")
-    table.add_column("what to do")
-    table.add_column("for example")
+        table.add_column(heading, justify="right", overflow="fold", min_width=5)
+    table.add_column("what to do", overflow="fold")
+    table.add_column("for example", overflow="fold")
     for group in status.holds:
         example = plain(group.example)[:_ERROR_LENGTH]
         cells = (group.cause, str(group.n_held), str(group.n_holds), group.advice, example)
