@@ -19,6 +19,7 @@ from executor.submit.plan import Plan
 from registry.errors import QuantumExecError
 from registry.graph_record import PredictedQuantum
 from registry.model import check_identifier, format_data_id
+from registry.quantum_cluster import MAX_MEMBERS
 
 
 class ClusterCycleError(QuantumExecError, ValueError):
@@ -44,8 +45,8 @@ def group_quanta(plan: Plan, clusters: Mapping[str, ClusterRequest]) -> list[Gro
     Raises
     ------
     ConfigurationError
-        If a task label is in two clusters, a quantum has no value of a dimension, or keys of a
-        cluster do not go together.
+        If a task label is in two clusters, a quantum has no value of a dimension, keys of a cluster
+        do not go together, or a job would have more quanta than a worker takes.
     ClusterCycleError
         If two jobs would wait for each other.
     """
@@ -61,9 +62,18 @@ def group_quanta(plan: Plan, clusters: Mapping[str, ClusterRequest]) -> list[Gro
             groups.append(Group(task_label, (quantum_id,)))
     for label, quantum_ids in members.items():
         parts = _Parts(label, clusters[label], order, quantum_ids)
-        groups += [Group(label, tuple(part)) for part in parts.found()]
+        groups += [Group(label, _of_a_job(label, part)) for part in parts.found()]
     _check_no_cycle(groups, order)
     return groups
+
+
+def _of_a_job(label: str, quantum_ids: list[str]) -> tuple[str, ...]:
+    if len(quantum_ids) > MAX_MEMBERS:
+        raise ConfigurationError(
+            f"cluster.{label}: expected at most {MAX_MEMBERS} quanta in a job, found "
+            f"{len(quantum_ids)}; state maxSize, or more dimensions"
+        )
+    return tuple(quantum_ids)
 
 
 def _labels_of_tasks(

@@ -17,6 +17,7 @@ from executor.submit.nodes import nodes_of_plan
 from executor.submit.plan import Plan
 from executor.submit.quantum_clusters import clusters_of_plan
 from registry.model import DataId
+from registry.quantum_cluster import MAX_MEMBERS
 from tests.cluster_plans import make_plan, survey_plan
 
 
@@ -187,3 +188,11 @@ def test_only_what_members_alone_read_is_not_kept() -> None:
 def replace_keeping(request: ClusterRequest) -> ClusterRequest:
     """The same with everything kept."""
     return msgspec.structs.replace(request, keep_intermediates=True)
+
+
+def test_job_of_more_quanta_than_a_worker_takes_is_refused() -> None:
+    """At submit, not by a plugin that reads the cluster file on a worker."""
+    plan = make_plan({f"q{n:05}": ("a", {"visit": n}, []) for n in range(MAX_MEMBERS + 1)})
+    with pytest.raises(ConfigurationError, match="at most 10000 quanta in a job, found 10001; st"):
+        groups_of(plan, pipetasks="a")
+    assert len(groups_of(plan, pipetasks="a", maxSize=MAX_MEMBERS)) == 2
