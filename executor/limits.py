@@ -23,6 +23,11 @@ _SCRATCH_SHARE = 20
 _NEAR = 0.9
 WALL_TIME_ATTRIBUTE = "QuantumExecWallTime"
 _WALL_TIME = re.compile(rf"^{WALL_TIME_ATTRIBUTE}\s*=\s*(\d+)\s*$", re.MULTILINE | re.IGNORECASE)
+WALL_TIMES_ATTRIBUTE = "QuantumExecWallTimes"
+"""Of the tasks of a cluster, as ``isr=600 fit=1200``."""
+_WALL_TIMES = re.compile(
+    rf'^{WALL_TIMES_ATTRIBUTE}\s*=\s*"((?:[^\s="]+=\d+ ?)*)"\s*$', re.MULTILINE | re.IGNORECASE
+)
 # A wrapper lives as long as its job runs, and imports this when it begins.
 _BEGUN = time.monotonic()
 _OVER_MEMORY = re.compile(r"memory: expected at most (\d+|any) MiB")
@@ -31,20 +36,20 @@ GRANTED = re.compile(r"^(Memory|Disk)\s*=\s*(\d+)\s*$", re.MULTILINE | re.IGNORE
 
 
 def limits_here(
-    request: ResourceRequest, environment: Mapping[str, str], *, is_member: bool = False
+    request: ResourceRequest, environment: Mapping[str, str], *, member: str | None = None
 ) -> ResourceRequest:
     """What a task must not exceed on this worker: what it asked for, or what it was given.
 
-    The wall time of the submit configuration goes before that of the graph; of a member of a
-    cluster, whose job it limits, it is what is left of it. A task that the wrapper ends has a log
-    and a delta; a job that the pool ends has not.
+    The wall time of the submit configuration goes before that of the graph. ``member`` is the task
+    label of a quantum of a cluster: it has its own, or what is left of that of the job. A task that
+    the wrapper ends has a log and a delta; a job that the pool ends has not.
 
     A job may get more than its quantum asked for: by the submit configuration, or because a retry
     asks for more. HTCondor tells in the ad of the slot (``Memory`` in MiB, ``Disk`` in KiB). Of
     memory what was granted is a limit also for a quantum that asked for none: a pool without
     cgroups enforces nothing, and one job would take the memory of all others on its machine.
     """
-    wall_s = _wall_s_here(request.wall_s, environment, is_member)
+    wall_s = _wall_s_here(request.wall_s, environment, member)
     request = replace(request, wall_s=wall_s)
     text = read_ad(environment, "_CONDOR_MACHINE_AD")
     if text is None:
@@ -58,14 +63,18 @@ def limits_here(
 
 
 def _wall_s_here(
-    asked: float | None, environment: Mapping[str, str], is_member: bool
+    asked: float | None, environment: Mapping[str, str], member: str | None
 ) -> float | None:
-    told = _WALL_TIME.search(read_ad(environment, "_CONDOR_JOB_AD") or "")
-    if told is None:
+    ad = read_ad(environment, "_CONDOR_JOB_AD") or ""
+    told = _WALL_TIME.search(ad)
+    allowed = float(told[1]) if told else None
+    if member is None:
+        return asked if allowed is None else allowed
+    found = _WALL_TIMES.search(ad)
+    own = dict(pair.split("=") for pair in found[1].split()) if found else {}
+    asked = float(own[member]) if member in own else asked
+    if allowed is None:
         return asked
-    allowed = float(told[1])
-    if not is_member:
-        return allowed
     left = round(max(0.0, allowed - (time.monotonic() - _BEGUN)), 1)
     return left if asked is None else min(asked, left)
 

@@ -228,7 +228,8 @@ class _Attempt:
             environment.update(self.direct.environment)
         self.log.add("task_started")
         is_member = self.sandbox.parent.name == names.QUANTA_DIR
-        limits = limits_here(job.task.resources, os.environ, is_member=is_member)
+        member = job.task_label if is_member else None
+        limits = limits_here(job.task.resources, os.environ, member=member)
         end = run_task(command, environment, self.sandbox, self.stop, limits)
         sandbox_files.take_back(self.sandbox)
         facts = {"exit_code": end.exit_code, "signal": end.signal}

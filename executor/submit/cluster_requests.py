@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from executor.limits import WALL_TIMES_ATTRIBUTE
 from executor.submit.configuration import ConfigurationError, SubmitConfiguration
 from executor.submit.plan import Plan
 from executor.submit.requests import Requests
@@ -55,8 +56,17 @@ def with_cluster_requests(
             for name in Requests.__struct_fields__
             if getattr(stated, name) in (None, {})
         }
-        requests[label] = msgspec.structs.replace(stated, **values)
+        joined = msgspec.structs.replace(stated, **values)
+        told = joined.attributes | wall_times(members)
+        requests[label] = msgspec.structs.replace(joined, attributes=told)
     return msgspec.structs.replace(configuration, cluster=requests)
+
+
+def wall_times(members: Mapping[str, Requests]) -> dict[str, str | int | float | bool]:
+    """Tell workers what each member may take: one that hangs leaves the others their time."""
+    own = {t: r.request_walltime for t, r in members.items() if r.request_walltime is not None}
+    told = " ".join(f"{task_label}={seconds}" for task_label, seconds in own.items())
+    return {WALL_TIMES_ATTRIBUTE: told} if own else {}
 
 
 def _value(

@@ -43,6 +43,14 @@ def test_walltime_is_the_sum_if_all_have_one() -> None:
     assert requests({"isr": isr}).request_walltime is None
 
 
+def test_workers_are_told_the_walltime_of_each_task() -> None:
+    isr, fit = {"requestWalltime": 60}, {"requestWalltime": 40}
+    found = requests({"isr": isr, "fit": fit}, requestWalltime=500, attributes={"Mine": 1})
+    assert found.request_walltime == 500
+    assert found.attributes == {"Mine": 1, "QuantumExecWallTimes": "fit=40 isr=60"}
+    assert requests({}).attributes == {}
+
+
 def test_what_the_cluster_states_holds() -> None:
     found = requests({}, requestMemory=500, requestDisk=9, numberOfRetries=0)
     assert (found.request_memory, found.request_disk, found.number_of_retries) == (500, 9, 0)

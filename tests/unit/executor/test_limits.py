@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a task must not exceed on a worker, and what the kernel tells of its end."""
 
+import json
+import time
 from pathlib import Path
 
 import pytest
 
-from executor.limits import Watch, limits_here
+from executor.limits import WALL_TIME_ATTRIBUTE, Watch, limits_here
+from executor.submit.cluster_requests import wall_times
+from executor.submit.requests import Requests
 from registry.job import ResourceRequest
 
 
@@ -51,4 +55,26 @@ def test_wall_time_is_that_of_the_job(
     environment = {"_CONDOR_JOB_AD": str(ad)}
     request = ResourceRequest(wall_s=asked)
     assert limits_here(request, environment).wall_s == alone
-    assert limits_here(request, environment, is_member=True).wall_s == as_member
+    assert limits_here(request, environment, member="isr").wall_s == as_member
+
+
+@pytest.mark.parametrize(
+    ("member", "told", "expected"),
+    [("isr", 700, 600.0), ("other", 700, 50.0), ("isr", None, 600.0), ("fit", 700, 600.0)],
+)
+def test_member_of_a_cluster_has_its_own_wall_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member: str, told: int | None, expected: float
+) -> None:
+    """That of the submit configuration goes before that of the graph here, too."""
+    monkeypatch.setattr("executor.limits._BEGUN", time.monotonic() - 100)
+    members = {
+        label: Requests(request_walltime=seconds)
+        for label, seconds in {"isr": 600, "fit": 1200}.items()
+    }
+    requests = wall_times(members)
+    lines = {**requests, **({} if told is None else {WALL_TIME_ATTRIBUTE: told})}
+    ad = tmp_path / "job.ad"
+    ad.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items()))
+    request = ResourceRequest(wall_s=50.0)
+    found = limits_here(request, {"_CONDOR_JOB_AD": str(ad)}, member=member).wall_s
+    assert found is not None and expected - 5 <= found <= expected
