@@ -210,15 +210,16 @@ def condition(action: HoldAction) -> str:
     For `HoldAction.RELEASE`, `GROW` and `REMOVE`: what they do not name is kept.
     """
     terms = [
-        _is_code(code) if subcode is None else _is_code(code, subcode)
-        for (code, subcode), hold in _TABLE.items()
-        if hold.action is action
+        _term(code, subcode) for (code, subcode), hold in _TABLE.items() if hold.action is action
     ]
-    found = " || ".join(terms)
-    if action is HoldAction.RELEASE:
-        words = f'regexp("{CREDENTIAL_WORDS}", HoldReason ?: "", "i")'
-        return f"(({found}) && !{words})"
-    return f"({found})"
+    return f"({' || '.join(terms)})"
+
+
+def _term(code: int, subcode: int | None) -> str:
+    term = _is_code(code, subcode)
+    if code in (INPUT_TRANSFER, OUTPUT_TRANSFER):
+        return f'({term} && !regexp("{CREDENTIAL_WORDS}", HoldReason ?: "", "i"))'
+    return term
 
 
 def _is_code(code: int, subcode: int | None = None) -> str:

@@ -124,7 +124,7 @@ def _number(number: int, state: JobState) -> Text:
 
 
 def _work(status: RunStatus) -> _Columns:
-    told = {
+    told: dict[str, list[int | str]] = {
         "retries": [task.n_retries for task in status.tasks],
         "evicted": [task.n_evictions for task in status.tasks],
         "median s": [_seconds(task.median_run_s) for task in status.tasks],

@@ -151,7 +151,7 @@ def test_watch_ends_with_the_dag(tmp_path: Path) -> None:
     whole = log.read_bytes()
     log.write_bytes(whole[: whole.index(b"005 (")])
     program = Path(sys.executable).with_name("quantum-exec")
-    options = ["--directory", tmp_path, "--watch", "--interval", "0.1"]
+    options = ["--directory", str(tmp_path), "--watch", "--interval", "0.1"]
     with subprocess.Popen([program, "status", RUN, *options], stdout=subprocess.PIPE) as watching:
         assert watching.stdout
         assert b"DAG 1.0 RUNNING" in watching.stdout.readline()
