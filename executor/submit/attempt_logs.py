@@ -2,10 +2,13 @@
 """Logs of tasks, fetched from the datastore by the keys that quantum and attempt give."""
 
 import gzip
+import io
 import re
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from executor.graph.selection import Selection, SelectionError
 from executor.submit.bucket_run import BucketRun
@@ -14,16 +17,19 @@ from registry.attempt import AttemptStatus
 from registry.delta import Delta, read_delta
 from registry.errors import FormatError
 from registry.graph_record import PredictedQuantum
-from transfer_plugins.concurrency import map_concurrently
-from transfer_plugins.object_store import ObjectNotFoundError, ObjectStore
+from transfer_plugins.concurrency import CONCURRENT_TRANSFERS, map_concurrently
+from transfer_plugins.object_store import ObjectNotFoundError
 
 _GZIP = b"\x1f\x8b"
+_LONGEST_LINE = 1 << 20
+"""Characters; a longer one is given in pieces."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptLog:
-    """What a task wrote during an attempt; ``missing`` says why there is no text.
+    """What a task wrote during an attempt; ``missing`` says why there is no ``file`` of it.
 
+    The file is as it lies in the datastore, and is there until the next log is asked for.
     ``status`` and ``error`` are those of the attempt's delta, None if it left none that can be
     read.
     """
@@ -31,7 +37,7 @@ class AttemptLog:
     quantum: PredictedQuantum
     attempt_id: str
     key: str
-    text: str
+    file: Path | None
     missing: str | None
     status: str | None
     error: str | None
@@ -102,37 +108,40 @@ def _of_quantum(found: set[str], attempt_id: str | None, all_attempts: bool) -> 
     return sorted(found) if all_attempts else sorted(found)[-1:]
 
 
-def fetch_logs(bucket: BucketRun, attempts: Sequence[_Attempt]) -> list[AttemptLog]:
-    """Fetch many logs at once; one that is not there is told, not raised."""
-    return map_concurrently(lambda attempt: _fetch(bucket, attempt), attempts)
+def fetch_logs(
+    bucket: BucketRun, attempts: Sequence[_Attempt], scratch: Path
+) -> Iterator[AttemptLog]:
+    """Fetch logs, 16 at once, into an empty directory; one that is not there is told, not raised.
+
+    Only so many lie there, however many are asked for.
+    """
+
+    def fetch(place: int) -> AttemptLog:
+        return _fetch(bucket, attempts[place], scratch / str(place))
+
+    for start in range(0, len(attempts), CONCURRENT_TRANSFERS):
+        places = range(start, min(start + CONCURRENT_TRANSFERS, len(attempts)))
+        for log in map_concurrently(fetch, places):
+            yield log
+            if log.file:
+                log.file.unlink()
 
 
-def _fetch(bucket: BucketRun, attempt: _Attempt) -> AttemptLog:
+def _fetch(bucket: BucketRun, attempt: _Attempt, path: Path) -> AttemptLog:
     quantum_id, attempt_id = attempt.quantum.quantum_id, attempt.attempt_id
     key = names.log_key(bucket.run, quantum_id, attempt_id)
     delta = _delta_of(bucket, quantum_id, attempt_id)
-    text, missing = "", None
+    file, missing = path, None
     if delta is not None and delta.log_key is not None:
         key = delta.log_key
     try:
-        text = _unpacked(bucket.store, key).decode(errors="replace")
+        bucket.store.download(key, path)
     except ObjectNotFoundError:
-        missing = "no log: the attempt was ended before it could be uploaded"
-    except FormatError as error:
-        missing = str(error)
+        file, missing = None, "no log: the attempt was ended before it could be uploaded"
     status = str(delta.status) if delta else None
     return AttemptLog(
-        attempt.quantum, attempt_id, key, text, missing, status, delta.error if delta else None
+        attempt.quantum, attempt_id, key, file, missing, status, delta.error if delta else None
     )
-
-
-def _unpacked(store: ObjectStore, key: str) -> bytes:
-    content = store.get(key)
-    try:
-        # Logs of the first release were not compressed.
-        return gzip.decompress(content) if content.startswith(_GZIP) else content
-    except (EOFError, OSError, zlib.error) as error:
-        raise FormatError(f"log {key!r}: expected gzip, found {error}") from error
 
 
 def _delta_of(bucket: BucketRun, quantum_id: str, attempt_id: str) -> Delta | None:
@@ -146,6 +155,35 @@ def _delta_of(bucket: BucketRun, quantum_id: str, attempt_id: str) -> Delta | No
 
 
 def lines_of(log: AttemptLog, pattern: re.Pattern[str] | None, tail: int | None) -> Iterator[str]:
-    """The lines that are wanted: those that match, and of these the last."""
-    lines = [line for line in log.text.splitlines() if pattern is None or pattern.search(line)]
-    yield from lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]
+    """The lines that are wanted: those that match, and of these the last; none without a log.
+
+    Raises
+    ------
+    FormatError
+        Where the log is damaged, behind the lines before that.
+    """
+    found = (line for line in _lines(log) if pattern is None or pattern.search(line))
+    if tail is None:
+        yield from found
+        return
+    last: deque[str] = deque(maxlen=tail)
+    try:
+        last.extend(found)
+    finally:
+        yield from last
+
+
+def _lines(log: AttemptLog) -> Iterator[str]:
+    """Line by line: a few bytes in the datastore may be any number when they are unpacked."""
+    if log.file is None:
+        return
+    try:
+        with log.file.open("rb") as packed:
+            # Logs of the first release were not compressed.
+            is_gzip = packed.peek(len(_GZIP)).startswith(_GZIP)
+            content = gzip.GzipFile(fileobj=packed) if is_gzip else packed
+            with io.TextIOWrapper(content, encoding="utf-8", errors="replace") as text:
+                while line := text.readline(_LONGEST_LINE):
+                    yield line.removesuffix("\n")
+    except (EOFError, OSError, zlib.error) as error:
+        raise FormatError(f"log {log.key!r}: expected gzip, found {error}") from error

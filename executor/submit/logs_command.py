@@ -4,8 +4,10 @@
 import json
 import re
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TextIO
 
 import typer
 
@@ -18,6 +20,7 @@ from executor.command_options import (
     TasksOption,
 )
 from executor.terminal_text import plain
+from registry.errors import FormatError
 
 if TYPE_CHECKING:
     from executor.submit.attempt_logs import AttemptLog
@@ -57,10 +60,10 @@ def logs(
     """Fetch the logs of quanta: of the newest attempt of each, unless others are asked for.
 
     Several criteria narrow the selection, several values of one widen it. An attempt that left no
-    log is told.
+    log, or a damaged one, is told.
 
-    Exit codes: 1 none of the attempts left a log; 2 no such RUN, quantum or attempt, or a wrong
-    regular expression; 38 datastore.
+    Exit codes: 1 none of the attempts left a whole log; 2 no such RUN, quantum or attempt, or a
+    wrong regular expression; 38 datastore.
 
     Example: quantum-exec logs u/me/night1 --failed --tail 20 --datastore s3://bucket/repo
     """
@@ -84,15 +87,29 @@ def logs(
     attempts = select_attempts(
         bucket, selection, failed=failed, attempt_id=attempt, all_attempts=all_attempts
     )
-    found = fetch_logs(bucket, attempts)
-    if as_json:
-        told = [_as_object(log, pattern, tail) for log in found]
-        print(json.dumps({"run": run, "logs": told}))
-    elif output is not None:
-        _write(found, pattern, tail, output)
-    else:
-        _print(found, pattern, tail)
-    raise typer.Exit(1 if found and all(log.missing for log in found) else 0)
+    with tempfile.TemporaryDirectory(prefix="quantum-exec-logs-") as scratch:
+        found = fetch_logs(bucket, attempts, Path(scratch))
+        if as_json:
+            n_found = _print_json(run, found, pattern, tail)
+        elif output is not None:
+            n_found = _write(found, pattern, tail, output)
+        else:
+            n_found = _print(found, pattern, tail)
+    raise typer.Exit(1 if attempts and not n_found else 0)
+
+
+def _print_json(
+    run: str, found: Iterator["AttemptLog"], pattern: re.Pattern[str] | None, tail: int | None
+) -> int:
+    """One object, written log by log; returns how many logs there are."""
+    print(f'{{"run": {json.dumps(run)}, "logs": [', end="")
+    n_found = 0
+    for number, log in enumerate(found):
+        told = _as_object(log, pattern, tail)
+        n_found += told["missing"] is None
+        print(", " if number else "", json.dumps(told), sep="", end="")
+    print("]}")
+    return n_found
 
 
 def _as_object(
@@ -100,6 +117,12 @@ def _as_object(
 ) -> dict[str, Any]:
     from executor.submit.attempt_logs import lines_of
 
+    lines: list[str] = []
+    missing = log.missing
+    try:
+        lines.extend(lines_of(log, pattern, tail))
+    except FormatError as error:
+        missing = str(error)
     return {
         "quantum_id": log.quantum.quantum_id,
         "task_label": log.quantum.task_label,
@@ -108,8 +131,8 @@ def _as_object(
         "status": log.status,
         "error": log.error,
         "log_key": log.key,
-        "missing": log.missing,
-        "lines": list(lines_of(log, pattern, tail)),
+        "missing": missing,
+        "lines": lines,
     }
 
 
@@ -125,32 +148,50 @@ def _header(log: "AttemptLog") -> str:
     return plain(f"{told}: {first}" if first else told)
 
 
-def _print(found: list["AttemptLog"], pattern: re.Pattern[str] | None, tail: int | None) -> None:
+def _print(found: Iterator["AttemptLog"], pattern: re.Pattern[str] | None, tail: int | None) -> int:
     """Logs to standard output; a terminal is not given the control sequences of a task."""
-    from executor.submit.attempt_logs import lines_of
-
     is_terminal = sys.stdout.isatty()
+    n_found = 0
     for log in found:
         print(_header(log))
-        if log.missing:
-            print(plain(log.missing), file=sys.stderr)
-        for line in lines_of(log, pattern, tail):
-            print(plain(line) if is_terminal else line)
+        n_found += _copy(log, pattern, tail, sys.stdout, plain if is_terminal else str)
+    return n_found
 
 
 def _write(
-    found: list["AttemptLog"], pattern: re.Pattern[str] | None, tail: int | None, output: Path
-) -> None:
-    from executor.submit.attempt_logs import lines_of
-
+    found: Iterator["AttemptLog"], pattern: re.Pattern[str] | None, tail: int | None, output: Path
+) -> int:
     output.mkdir(parents=True, exist_ok=True)
-    n_written = 0
+    n_found = 0
     for log in found:
+        name = f"{log.quantum.task_label}.{log.quantum.quantum_id}.{log.attempt_id}.log"
         if log.missing:
             print(f"{_header(log)}: {plain(log.missing)}", file=sys.stderr)
             continue
-        name = f"{log.quantum.task_label}.{log.quantum.quantum_id}.{log.attempt_id}.log"
-        text = "".join(f"{line}\n" for line in lines_of(log, pattern, tail))
-        (output / name).write_text(text)
-        n_written += 1
-    print(f"{n_written} logs written to {output}")
+        with (output / name).open("w", encoding="utf-8") as file:
+            n_found += _copy(log, pattern, tail, file, str)
+    print(f"{n_found} logs written to {output}")
+    return n_found
+
+
+def _copy(
+    log: "AttemptLog",
+    pattern: re.Pattern[str] | None,
+    tail: int | None,
+    target: TextIO,
+    shown: Callable[[str], str],
+) -> bool:
+    """Copy the lines; false if there are none to be had, or not all, which is told."""
+    from executor.submit.attempt_logs import lines_of
+
+    missing = log.missing
+    try:
+        for line in lines_of(log, pattern, tail):
+            target.write(f"{shown(line)}\n")
+    except FormatError as error:
+        missing = str(error)
+    if missing:
+        # Behind the lines that there are.
+        target.flush()
+        print(plain(missing), file=sys.stderr)
+    return not missing

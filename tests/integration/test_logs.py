@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """``quantum-exec logs`` and ``status`` of a RUN that was run on this machine, over S3."""
 
+import gzip
 import json
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +100,67 @@ def test_status_by_the_datastore_alone(
     assert group["error"].endswith("its log ends: calibration of exposure 2 does not converge")
     assert len(read_bucket_run(store, RUN).quanta) == 7
     assert "5 of 7 quanta are done" in invoke("status", RUN, "--datastore", datastore).stdout
+
+
+def test_damaged_log_is_told_behind_what_can_be_read(
+    store: ObjectStore, datastore: str, tmp_path: Path
+) -> None:
+    [whole] = logs(datastore, "--failed")
+    packed = gzip.compress(b"".join(b"%d %d\n" % (n, n * n) for n in range(20_000)))
+    store.put(whole["log_key"], packed[: len(packed) // 2])
+    [log] = logs(datastore, "--failed", code=1)
+    assert f"log {whole['log_key']!r}: expected gzip, found" in log["missing"]
+    assert log["lines"][:2] == ["0 0", "1 1"]
+    assert log["error"] == whole["error"]
+    where = ("--datastore", datastore)
+    shown = invoke("logs", RUN, "--task", "calibrate", *where, "--tail", "1", "--json")
+    assert shown.exit_code == 0
+    written = invoke("logs", RUN, "--task", "calibrate", *where, "--output", tmp_path / "logs")
+    assert (written.exit_code, written.stdout[:8]) == (0, "2 logs w")
+    assert "expected gzip" in written.stderr
+    store.put(whole["log_key"], b"\x1f\x8b no gzip at all")
+    assert logs(datastore, "--failed", code=1)[0]["lines"] == []
+
+
+def test_attempt_that_was_killed_left_a_log_or_a_delta_alone(
+    store: ObjectStore, datastore: str
+) -> None:
+    [failed] = logs(datastore, "--failed")
+    quantum_id, former = failed["quantum_id"], failed["attempt_id"]
+    newer = f"f{former[1:]}"
+    # Not compressed, as the first release left them; no delta tells of it.
+    store.put(names.log_key(RUN, quantum_id, newer), b"one\ntwo\r\nthree")
+    [log] = logs(datastore, "--failed")
+    assert (log["attempt_id"], log["status"], log["error"]) == (newer, None, None)
+    assert log["lines"] == ["one", "two", "three"]
+    shown = invoke("logs", RUN, "--failed", "--datastore", datastore).stdout
+    assert f"attempt {newer}: left no delta\none\ntwo\nthree\n" in shown
+    store.delete(names.log_key(RUN, quantum_id, former))
+    both = logs(datastore, "--failed", "--all-attempts")
+    assert [bool(one["missing"]) for one in both] == [True, False]
+
+
+MEASURED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_AS, (900 * 2**20, 900 * 2**20))
+sys.argv[:] = sys.argv[1:]
+from executor.__main__ import main
+main()
+"""
+
+
+def test_huge_log_is_not_held_in_memory(
+    store: ObjectStore, datastore: str, s3_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """1 GB, of which a line each MB has an end: more than the process may have."""
+    [failed] = logs(datastore, "--failed")
+    compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
+    line = b"x" * 999_999 + b"\n"
+    parts = [compressor.compress(line) for _ in range(1000)]
+    parts.append(compressor.compress(b"the end\n") + compressor.flush())
+    store.put(failed["log_key"], b"".join(parts))
+    program = [sys.executable, "-c", MEASURED, "quantum-exec"]
+    words = ["logs", RUN, "--failed", "--tail", "1", "--datastore", datastore]
+    done = subprocess.run([*program, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == "the end"
