@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from executor.graph.selection import Selection, SelectionError
 from executor.submit.bucket_run import BucketRun
@@ -131,7 +132,8 @@ def _fetch(bucket: BucketRun, attempt: _Attempt, path: Path) -> AttemptLog:
     quantum_id, attempt_id = attempt.quantum.quantum_id, attempt.attempt_id
     key = names.log_key(bucket.run, quantum_id, attempt_id)
     delta = _delta_of(bucket, quantum_id, attempt_id)
-    file, missing = path, None
+    file: Path | None = path
+    missing: str | None = None
     if delta is not None and delta.log_key is not None:
         key = delta.log_key
     try:
@@ -181,7 +183,9 @@ def _lines(log: AttemptLog) -> Iterator[str]:
         with log.file.open("rb") as packed:
             # Logs of the first release were not compressed.
             is_gzip = packed.peek(len(_GZIP)).startswith(_GZIP)
-            content = gzip.GzipFile(fileobj=packed) if is_gzip else packed
+            content: BinaryIO = packed
+            if is_gzip:
+                content = cast(BinaryIO, gzip.GzipFile(fileobj=packed))
             with io.TextIOWrapper(content, encoding="utf-8", errors="replace") as text:
                 while line := text.readline(_LONGEST_LINE):
                     yield line.removesuffix("\n")
