@@ -50,12 +50,13 @@ def test_three_tasks_on_the_pool(site: Site) -> None:
         attributes={"+Night": "20261122"},
     )
     graph = write_three_tasks(site.directory / "graph.yaml", open_store(site.datastore), RUN)
-    report = site.submit(graph)
-    jobs = jobs_of_dag(site.pool, report["cluster"])
+    cluster = submit_twice(site, graph)
+    site.pool.wait_for_end(cluster, timeout_s=240)
+    jobs = jobs_of_dag(site.pool, cluster)
     assert len(jobs) == N_QUANTA
     for job in jobs:
         check_transfers(site.pool, job)
-    check_attributes(site, report["cluster"], jobs)
+    check_attributes(site, cluster, jobs)
     check_order(jobs)
     chains = site.psql("SELECT chain, child FROM collection_chain")
     assert chains == [[CHAIN, RUN]]
@@ -64,6 +65,15 @@ def test_three_tasks_on_the_pool(site: Site) -> None:
     check_surroundings(site)
     check_submit_files(site)
     site.verify(RUN)
+
+
+def submit_twice(site: Site, graph: Path) -> int:
+    """Two submissions lead to one DAG; the second says which cluster is there."""
+    where = ("--datastore", site.datastore, "--config", site.directory / "submit.yaml")
+    first = json.loads(site.command("quantum-exec", "submit", graph, *where, "--json").stdout)
+    refused = site.command("quantum-exec", "submit", graph, *where, codes=(33,))
+    assert f"found cluster {first['cluster']}" in refused.stderr
+    return int(first["cluster"])
 
 
 def check_transfers(pool: PersonalPool, job: Ad) -> None:
@@ -196,14 +206,3 @@ def test_failing_branch_is_mended_and_rerun(site: Site) -> None:
     attempts = site.psql(f"SELECT status FROM attempt WHERE quantum_id = '{quantum_id}' ORDER BY 1")
     assert attempts == [["failed"], ["successful"]]
     site.verify(RUN)
-
-
-def test_second_submit_is_refused_while_the_dag_is_queued(site: Site) -> None:
-    """Two submissions lead to one DAG; the second says which cluster is there."""
-    graph = write_three_tasks(site.directory / "graph.yaml", open_store(site.datastore), RUN)
-    where = ("--datastore", site.datastore, "--config", site.directory / "submit.yaml")
-    first = json.loads(site.command("quantum-exec", "submit", graph, *where, "--json").stdout)
-    refused = site.command("quantum-exec", "submit", graph, *where, codes=(33,))
-    assert f"found cluster {first['cluster']}" in refused.stderr
-    site.pool.wait_for_end(first["cluster"], timeout_s=120)
-    check_datasets(site)
