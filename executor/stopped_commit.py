@@ -15,12 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from executor.vacate_time import seconds_to_stop
 from registry import names, staging
 from registry.errors import FormatError, QuantumExecError
 from transfer_plugins.stage_out import check_unchanged
+
+if TYPE_CHECKING:
+    import ssl
 
 _log = logging.getLogger(__name__)
 
@@ -148,13 +151,12 @@ def _put(
 ) -> None:
     # Needed by stopped jobs only; 30 ms.
     import http.client
-    import ssl
     import urllib.request
 
     with _Body(path, entry.size_bytes, deadline) as body:
         headers = {"Content-Length": str(entry.size_bytes), "Content-Type": "binary/octet-stream"}
         request = urllib.request.Request(url, body, headers, method="PUT")
-        context = ssl.create_default_context(cafile=ca_bundle) if url[:6] == "https:" else None
+        context = _trusting(ca_bundle) if url[:6] == "https:" else None
         timeout = min(_LONGEST_TRY_S, max(0.1, deadline - time.monotonic()))
         try:
             with urllib.request.urlopen(request, timeout=timeout, context=context):
@@ -162,6 +164,19 @@ def _put(
         except http.client.HTTPException as error:
             # What answered is no S3 service, or a proxy that is dying: passing trouble.
             raise ConnectionError(f"expected HTTP, found {type(error).__name__}") from error
+
+
+def _trusting(ca_bundle: str | None) -> "ssl.SSLContext":
+    """Trust whom the plugin trusts: the site's authorities, or public ones."""
+    import ssl
+
+    from transfer_plugins.packed_boto3 import authorities
+
+    context = ssl.create_default_context(cafile=ca_bundle)
+    # A directory of authorities counts only once they are used; then these are more of the same.
+    if ca_bundle is None and not context.cert_store_stats()["x509_ca"] and (known := authorities()):
+        context.load_verify_locations(cadata=known)
+    return context
 
 
 class _Body:

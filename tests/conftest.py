@@ -5,6 +5,7 @@ pytest_plugins = [
     "tests.fix_bundle",
     "tests.fix_chain",
     "tests.fix_hypothesis",
+    "tests.fix_https",
     "tests.fix_merge",
     "tests.fix_own_postgres",
     "tests.fix_pgbouncer",

@@ -33,7 +33,7 @@ def write_commit_links(
     links = {key: store.presigned_put(key, lifetime_s) for key in _keys(job, attempt_id)}
     path = sandbox / names.COMMIT_LINKS
     path.unlink(missing_ok=True)
-    content = staging.CommitLinks(links, os.environ.get("AWS_CA_BUNDLE"))
+    content = staging.CommitLinks(links, store.ca_bundle)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(staging.write_commit_links(content))
 

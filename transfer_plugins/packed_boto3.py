@@ -3,6 +3,7 @@
 
 import json
 import os
+import pkgutil
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from zipimport import zipimporter
@@ -56,6 +57,15 @@ def _packed_session(archive: zipimporter, root: str) -> Any:
     if botocore.httpsession.where() == botocore.httpsession.DEFAULT_CA_BUNDLE:
         botocore.httpsession.where = lambda: _certificates(archive, root)
     return session
+
+
+def authorities() -> str:
+    """The certificates of public authorities that come with botocore; empty if it is not there."""
+    try:
+        content = pkgutil.get_data("botocore", "cacert.pem")
+    except (ImportError, OSError):
+        content = None
+    return (content or b"").decode()
 
 
 @cache

@@ -83,6 +83,14 @@ class S3ObjectStore(ObjectStore):
                 self._client = _make_client(self.endpoint_url)
             return self._client
 
+    @property
+    def ca_bundle(self) -> str | None:
+        """The file of authorities that the site names; None for those that boto3 has."""
+        import botocore.session
+
+        found: str | None = botocore.session.Session().get_config_variable("ca_bundle")
+        return found
+
     def reopen(self, uri: str) -> ObjectStore:
         """Open another root with the same client: a new one takes as long as several transfers."""
         other = open_store(uri, endpoint_url=self.endpoint_url)

@@ -2,7 +2,6 @@
 """The plugin of a bundle and S3 over HTTPS: which authorities it trusts, and what it says else."""
 
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,22 +15,6 @@ from transfer_plugins.object_store import open_store
 from transfer_plugins.plugin_protocol import ENDPOINT_ATTRIBUTE
 
 CONTENT = b"over TLS"
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Who signs the certificate of the S3 service."""
-    return Authority(tmp_path_factory.mktemp("tls") / "site.pem")
-
-
-@pytest.fixture(scope="session")
-def front(authority: Authority, s3_endpoint: str) -> Iterator[HttpsFront]:
-    """The S3 service, by HTTPS."""
-    port = urlsplit(s3_endpoint).port
-    assert port is not None
-    front = HttpsFront(port, authority.sign(authority.path.with_name("server.pem")))
-    yield front
-    front.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 """Presigned URLs: what they let do, how long, and that no message shows one."""
 
 import stat
+import subprocess
 import time
 import urllib.parse
 import urllib.request
@@ -14,6 +15,8 @@ from executor.stopped_commit import StoppedCommit, commit_stopped, take_links
 from registry import names, staging
 from registry.hidden_words import has_secret, without_secrets
 from registry.job import DataMode
+from tests.fix_bundle import BARE_PYTHON
+from tests.https_front import Authority, HttpsFront
 from tests.samples import ATTEMPT_ID, QUANTUM_ID, RUN, make_job
 from transfer_plugins.commit_links import write_commit_links
 from transfer_plugins.object_store import open_store
@@ -98,3 +101,46 @@ def test_lifetime_is_an_attribute_of_the_job(
     (tmp_path / "ad").write_text(classad2.ClassAd(ad).printOld())
     settings = read_settings({"_CONDOR_JOB_AD": str(tmp_path / "ad")})
     assert settings.link_lifetime_s == expected
+
+
+def test_wrapper_trusts_whom_the_plugin_trusts(
+    datastore: str,
+    front: HttpsFront,
+    authority: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the file that ``~/.aws/config`` names; nothing is sent to whom another one signed."""
+    (tmp_path / "config").write_text(f"[default]\nca_bundle = {authority.path}\n")
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    https = open_store(datastore, endpoint_url=front.url)
+    write_commit_links(make_job(), ATTEMPT_ID, https, tmp_path, 600)
+    links = take_links(tmp_path)
+    assert links.ca_bundle == str(authority.path)
+    (tmp_path / "f").write_bytes(b"x")
+    key = names.delta_key(RUN, QUANTUM_ID, ATTEMPT_ID)
+    found = (tmp_path / "f").stat()
+    entry = staging.StageOutFile("f", key, 1, "sha256:0", found.st_mtime_ns)
+    whole = staging.StageOutList(RUN, [], entry)
+    # Of the 45 s that a stopped job has, some are left.
+    others = staging.CommitLinks(links.links, None)
+    refused = StoppedCommit("a", tmp_path, whole, others)
+    assert commit_stopped([refused], time.monotonic() - 40) == set()
+    assert commit_stopped([StoppedCommit("a", tmp_path, whole, links)], time.monotonic()) == {"a"}
+    assert store_of(datastore).get(key) == b"x"
+
+
+def test_authorities_come_with_the_programs(bundle: Path, tmp_path: Path) -> None:
+    """On a machine that knows none of its own."""
+    archive = bundle / names.WORKER_ARCHIVE
+    source = (
+        f"import sys; sys.path[:0] = [{str(archive)!r}, {str(archive / 'packages')!r}]\n"
+        "from executor.stopped_commit import _trusting\n"
+        "print(_trusting(None).cert_store_stats()['x509_ca'])"
+    )
+    nothing = {"SSL_CERT_FILE": str(tmp_path / "none"), "SSL_CERT_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [*BARE_PYTHON, "-c", source], env=nothing, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) > 50
