@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -83,7 +84,7 @@ class S3ObjectStore(ObjectStore):
                 self._client = _make_client(self.endpoint_url)
             return self._client
 
-    @property
+    @cached_property
     def ca_bundle(self) -> str | None:
         """The file of authorities that the site names; None for those that boto3 has."""
         import botocore.session

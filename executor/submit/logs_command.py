@@ -161,15 +161,18 @@ def _print(found: Iterator["AttemptLog"], pattern: re.Pattern[str] | None, tail:
 def _write(
     found: Iterator["AttemptLog"], pattern: re.Pattern[str] | None, tail: int | None, output: Path
 ) -> int:
-    output.mkdir(parents=True, exist_ok=True)
     n_found = 0
     for log in found:
         name = f"{log.quantum.task_label}.{log.quantum.quantum_id}.{log.attempt_id}.log"
         if log.missing:
             print(f"{_header(log)}: {plain(log.missing)}", file=sys.stderr)
             continue
-        with (output / name).open("w", encoding="utf-8") as file:
-            n_found += _copy(log, pattern, tail, file, str)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            with (output / name).open("w", encoding="utf-8") as file:
+                n_found += _copy(log, pattern, tail, file, str)
+        except OSError as error:
+            raise typer.BadParameter(f"--output {output}: {error.strerror}") from error
     print(f"{n_found} logs written to {output}")
     return n_found
 

@@ -67,6 +67,12 @@ def status(
     from transfer_plugins.object_store import open_store
 
     names.check_run(run)
+    if html is not None and not os.access(html.parent, os.W_OK | os.X_OK):
+        # Told now, and not when a DAG that is watched has ended.
+        raise typer.BadParameter(
+            f"--html: expected a directory that exists and can be written, "
+            f"found {str(html.parent)!r}"
+        )
     configuration = read_submit_configuration(config).with_endpoint(endpoint_url)
     store: ObjectStore | None = None
     if datastore is not None:
@@ -144,4 +150,7 @@ def _write_page(path: Path, found: "RunStatus", reader: "StatusReader | None") -
     from executor.submit.status_page import status_page
 
     samples = [s for sub in reader.submissions for s in sub.log.series.samples] if reader else []
-    path.write_text(status_page(found, samples))
+    try:
+        path.write_text(status_page(found, samples), encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"--html {path}: {error.strerror}") from error

@@ -2,6 +2,8 @@
 """The directories of a RUN's submissions, which are all that ``status`` needs of a pool."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from executor.submit.event_log import EventKind, EventLog, LogEvent
 from executor.submit.node_states import NodeLog
 from executor.submit.node_table import read_node_table
 from executor.submit.nodes import Node
-from registry.errors import QuantumExecError
+from registry.errors import FormatError, QuantumExecError
 from registry.names import CONTROL
 
 NODES_LOG = f"{DAG_FILE}.nodes.log"
@@ -40,6 +42,26 @@ class NoSubmissionError(QuantumExecError):
     """Nothing was submitted from where one looked; name another submitPath or directory."""
 
     error_type = "no_submission"
+
+
+class UnreadableSubmissionError(NoSubmissionError):
+    """A file in the directory of a submission is missing, damaged, or may not be read."""
+
+
+@contextmanager
+def _readable(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except FormatError as error:
+        raise UnreadableSubmissionError(
+            f"{error}; {directory} is not as submit made it: name another --directory, or "
+            "--datastore for what the datastore alone tells"
+        ) from error
+    except OSError as error:
+        raise UnreadableSubmissionError(
+            f"{error.filename}: {error.strerror}; status reads the logs of a DAG as the one who "
+            "submitted it, or whoever may read them"
+        ) from error
 
 
 @dataclass
@@ -93,8 +115,9 @@ class Submission:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.nodes: dict[str, Node] = {node.name: node for node in read_node_table(directory)}
-        self.structure: dict[str, DagNode] = read_dag_structure(directory)
+        with _readable(directory):
+            self.nodes: dict[str, Node] = {n.name: n for n in read_node_table(directory)}
+            self.structure: dict[str, DagNode] = read_dag_structure(directory)
         self._nodes_log = EventLog(directory / NODES_LOG)
         self._dagman_log = EventLog(directory / DAGMAN_LOG)
         self.log = NodeLog(self.label_of)
@@ -111,13 +134,14 @@ class Submission:
             self.log = NodeLog(self.label_of)
         if self._dagman_log.is_another():
             self.dagman = DagmanState()
-        self.log.read(self._nodes_log.events())
-        for event in self._dagman_log.events():
-            was_ended = self.dagman.has_ended
-            self.dagman.read(event)
-            if was_ended and not self.dagman.has_ended:
-                # Another DAGMan in the same directory takes up a rescue file.
-                self.structure = read_dag_structure(self.directory)
+        with _readable(self.directory):
+            self.log.read(self._nodes_log.events())
+            for event in self._dagman_log.events():
+                was_ended = self.dagman.has_ended
+                self.dagman.read(event)
+                if was_ended and not self.dagman.has_ended:
+                    # Another DAGMan in the same directory takes up a rescue file.
+                    self.structure = read_dag_structure(self.directory)
 
     @property
     def n_unreadable(self) -> int:

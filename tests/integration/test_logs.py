@@ -72,6 +72,9 @@ def test_logs_into_files_and_for_people(store: ObjectStore, datastore: str, tmp_
     assert done.stdout.startswith("3 logs written")
     assert len(list((tmp_path / "logs").iterdir())) == 3
     shown = invoke("logs", RUN, *where, "--failed", "--tail", "1")
+    (tmp_path / "file").touch()
+    refused = invoke("logs", RUN, *where, "--failed", "--output", tmp_path / "file")
+    assert (refused.exit_code, "File exists" in refused.stderr) == (2, True)
     header, line = shown.stdout.splitlines()
     assert header.startswith("==> calibrate (exposure=2), quantum ")
     assert line == "calibration of exposure 2 does not converge"

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from executor.cli import app
+from executor.exit_codes import ExitCode
 from executor.submit.dag import DAG_FILE, DAGMAN_LOG
 from executor.submit.node_table import NODE_TABLE, write_node_table
 from executor.submit.nodes import Node
@@ -80,13 +81,42 @@ def test_unreadable_pieces_are_told(tmp_path: Path) -> None:
     assert "1 pieces of the event logs could not be read" in invoke(tmp_path).stdout
 
 
-@pytest.mark.parametrize("name", [NODE_TABLE, DAG_FILE])
-def test_directory_without_what_submit_wrote_is_refused(tmp_path: Path, name: str) -> None:
+def refused(*words: str | Path) -> str:
+    """What the program says in its one line, when it ends with 2."""
+    program = Path(sys.executable).with_name("quantum-exec")
+    command = [program, "status", RUN, *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == ExitCode.USAGE, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x1f\x8b cut"])
+def test_directory_without_what_submit_wrote_is_refused(
+    tmp_path: Path, content: bytes | None
+) -> None:
     directory = submission_of("failures", tmp_path, RUN)
-    (directory / name).unlink()
-    done = invoke(directory)
-    assert done.exit_code == 1
-    assert str(directory) in str(done.exception)
+    (directory / NODE_TABLE).unlink()
+    if content is not None:
+        (directory / NODE_TABLE).write_bytes(content)
+    told = refused("--directory", tmp_path)
+    assert f"node table {directory / NODE_TABLE}: expected gzip of JSON lines" in told
+    assert "or --datastore" in told
+    (directory / DAG_FILE).unlink()
+    assert "expected a submission below" in refused("--directory", tmp_path)
+
+
+def test_log_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    directory = submission_of("failures", tmp_path, RUN)
+    (directory / NODES_LOG).unlink()
+    (directory / NODES_LOG).mkdir()
+    assert f"{directory / NODES_LOG}: Is a directory" in refused("--directory", tmp_path)
+
+
+def test_page_that_cannot_be_written_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    submission_of("failures", tmp_path, RUN)
+    words = ["--directory", tmp_path, "--html", tmp_path / "nowhere" / "page.html"]
+    assert "that exists and can be written" in " ".join(refused(*words).split())
 
 
 def test_submission_that_is_named_hides_the_later_ones(tmp_path: Path) -> None:
