@@ -115,7 +115,8 @@ def test_log_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 
 def test_page_that_cannot_be_written_is_told_before_anything_is_read(tmp_path: Path) -> None:
     submission_of("failures", tmp_path, RUN)
-    words = ["--directory", tmp_path, "--html", tmp_path / "nowhere" / "page.html"]
+    words: list[str | Path] = ["--directory", tmp_path]
+    words += ["--html", tmp_path / "nowhere" / "page.html"]
     assert "that exists and can be written" in " ".join(refused(*words).split())
 
 
