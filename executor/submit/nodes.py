@@ -31,7 +31,11 @@ class Node:
 
     def quanta_by_task(self) -> Counter[str]:
         """How many quanta of each task label there are in the job."""
-        return Counter(self.task_labels or [self.label] * len(self.quantum_ids))
+        return Counter(self.labels_of_quanta())
+
+    def labels_of_quanta(self) -> Sequence[str]:
+        """The task label of each quantum."""
+        return self.task_labels or [self.label] * len(self.quantum_ids)
 
 
 def nodes_of_plan(

@@ -13,7 +13,11 @@ Counts = Counter[JobState]
 
 @dataclass
 class TaskStatus:
-    """The jobs and quanta of one label; memory in MiB, of the jobs that have ended."""
+    """The jobs and quanta of one label; memory in MiB, of the jobs that have ended.
+
+    Quanta stand at the label of their task, jobs at their own: a cluster of several tasks has jobs
+    and no quanta, a task that runs in clusters only has quanta and no jobs.
+    """
 
     label: str
     quanta: Counts = field(default_factory=Counter)

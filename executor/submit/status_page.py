@@ -33,9 +33,10 @@ def status_page(status: RunStatus, samples: Sequence[Sample]) -> str:
         parts += ["<h2>Jobs over time</h2>\n", _plot(samples, list(_PLOTTED))]
         parts += ["<h2>Running jobs</h2>\n", _plot(samples, [JobState.RUNNING])]
     states = list(JobState)
-    rows = [[t.label, *(str(t.quanta[s]) for s in states)] for t in status.tasks]
+    rows = [[t.label, *(str(t.quanta[s]) for s in states)] for t in status.tasks if t.quanta]
     parts.append(_table("Quanta", ["task", *states], rows))
-    memory = [[t.label, t.requested_mib or "-", t.used_mib or "-", t.n_grown] for t in status.tasks]
+    with_jobs = [task for task in status.tasks if task.jobs]
+    memory = [[t.label, t.requested_mib or "-", t.used_mib or "-", t.n_grown] for t in with_jobs]
     parts.append(_table("Memory", ["task", "MiB asked", "MiB used", "jobs grown"], memory))
     holds = [[g.cause, g.n_held, g.n_holds, g.advice, g.example] for g in status.holds]
     headings = ["cause", "held now", "ever", "what to do", "for example"]

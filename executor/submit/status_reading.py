@@ -90,7 +90,8 @@ class StatusReader:
             task = tasks.setdefault(node.label, TaskStatus(node.label))
             state = states.get(name, JobState.UNREADY)
             task.jobs[state] += 1
-            task.quanta += self._quanta(node, state)
+            for label, counts in self._quanta(node, state).items():
+                tasks.setdefault(label, TaskStatus(label)).quanta += counts
             records = [r for s in self.submissions if (r := s.log.nodes.get(name))]
             _add_records(task, records, least_mib)
             if self.deltas is not None:
@@ -109,24 +110,28 @@ class StatusReader:
             if label in tasks and record.requested_mib > least_mib.get(label, 0):
                 tasks[label].n_grown += 1
 
-    def _quanta(self, node: Node, state: JobState) -> Counts:
-        """The quanta of a job stand as it does, but for those of which deltas tell more.
+    def _quanta(self, node: Node, state: JobState) -> dict[str, Counts]:
+        """Quanta of a job by task label: they stand as it does, but for what deltas tell.
 
         Only jobs that carry several are looked into: 27,000 deltas are not read for this. Of one
         that failed, quanta without a delta were not begun, since they build on one that failed.
         """
-        n_quanta = len(node.quantum_ids)
-        if n_quanta == 1 or state is JobState.SUCCEEDED or self.deltas is None:
-            return Counter({state: n_quanta})
-        newest = self.deltas.newest_of(node.quantum_ids).values()
-        n_done = sum(delta.status is AttemptStatus.SUCCESSFUL for delta in newest)
-        found: Counts = Counter({JobState.SUCCEEDED: n_done})
+        if len(node.quantum_ids) == 1 or state is JobState.SUCCEEDED or self.deltas is None:
+            return {label: Counter({state: n}) for label, n in node.quanta_by_task().items()}
+        newest = self.deltas.newest_of(node.quantum_ids)
+        n_done = sum(delta.status is AttemptStatus.SUCCESSFUL for delta in newest.values())
         record = self.newest.log.nodes.get(node.name)
         # A job that was killed or removed may have left no delta of what it had begun.
         has_run = record is not None and record.exit_code is not None
-        if state is JobState.FAILED and has_run and len(newest) > n_done:
-            found[JobState.PRUNED] += n_quanta - len(newest)
-        found[state] += n_quanta - found.total()
+        is_pruned = state is JobState.FAILED and has_run and len(newest) > n_done
+        found: dict[str, Counts] = defaultdict(Counter)
+        for quantum_id, label in zip(node.quantum_ids, node.labels_of_quanta(), strict=True):
+            delta = newest.get(quantum_id)
+            if delta is None:
+                found[label][JobState.PRUNED if is_pruned else state] += 1
+            else:
+                is_done = delta.status is AttemptStatus.SUCCESSFUL
+                found[label][JobState.SUCCEEDED if is_done else state] += 1
         return found
 
     def _n_unsuccessful(self, node: Node, state: JobState) -> int:
@@ -135,7 +140,8 @@ class StatusReader:
         n_deltas = sum(self.deltas.number_of(q) for q in node.quantum_ids)
         if state is JobState.SUCCEEDED:
             return n_deltas - len(node.quantum_ids)
-        return n_deltas - self._quanta(node, state)[JobState.SUCCEEDED]
+        by_task = self._quanta(node, state).values()
+        return n_deltas - sum(counts[JobState.SUCCEEDED] for counts in by_task)
 
     def _failures(self, states: Mapping[str, JobState]) -> list[Failure]:
         found: list[Failure] = []

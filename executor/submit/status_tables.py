@@ -113,7 +113,11 @@ def _states(status: RunStatus) -> _Columns:
     """States that no quantum is in are left out."""
     totals = status.quanta
     return {
-        str(state): [_number(task.quanta[state], state) for task in status.tasks]
+        str(state): [
+            # The quanta of a cluster stand at their tasks.
+            _number(task.quanta[state], state) if task.quanta else Text("")
+            for task in status.tasks
+        ]
         for state in JobState
         if totals[state] or state in _ALWAYS
     }
@@ -132,7 +136,11 @@ def _work(status: RunStatus) -> _Columns:
         "used": [task.used_mib or "-" for task in status.tasks],
         "grown": [task.n_grown for task in status.tasks],
     }
-    return {heading: [Text(str(cell)) for cell in cells] for heading, cells in told.items()}
+    has_jobs = [bool(task.jobs) or not any(t.jobs for t in status.tasks) for task in status.tasks]
+    return {
+        heading: [Text(str(cell) if has else "") for cell, has in zip(cells, has_jobs, strict=True)]
+        for heading, cells in told.items()
+    }
 
 
 def _seconds(seconds: float | None) -> str:

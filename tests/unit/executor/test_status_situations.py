@@ -141,7 +141,9 @@ def chain(tmp_path: Path, events: str, *statuses: AttemptStatus | None) -> tuple
     (directory / DAG_FILE).write_text("JOB chain_1 quantum.chain.sub\n")
     (directory / NODES_LOG).write_text(events)
     quantum_ids = tuple(quantum.quantum_id for quantum in graph.quanta)
-    write_node_table(directory, [Node("chain_1", "chain", "clusters/1.json", quantum_ids)])
+    labels = ("isr", "fit", "isr")[: len(statuses)]
+    node = Node("chain_1", "chain", "clusters/1.json", quantum_ids, task_labels=labels)
+    write_node_table(directory, [node])
     return tmp_path / "submissions", store.uri
 
 
@@ -173,6 +175,24 @@ def test_quanta_of_a_job_half_done_stand_by_their_deltas(
     assert sum(found["jobs"].values()) == 1
     # Nobody asked the deltas: the job alone tells.
     assert list(present(status(place))) == list(present(found, "jobs"))
+
+
+def test_quanta_of_a_cluster_stand_at_their_tasks(tmp_path: Path) -> None:
+    place, datastore = chain(tmp_path, SUBMITTED + STARTED + WITH_CODE_1, GOOD, BAD, None)
+    found = {task["label"]: task for task in status(place, "--datastore", datastore)["tasks"]}
+    assert {label: present(task) for label, task in found.items()} == {
+        "chain": {},
+        "isr": {"SUCCEEDED": 1, "PRUNED": 1},
+        "fit": {"FAILED": 1},
+    }
+    assert {label: present(task, "jobs") for label, task in found.items()} == {
+        "chain": {"FAILED": 1},
+        "isr": {},
+        "fit": {},
+    }
+    shown = invoke(place, "--datastore", datastore).stdout.splitlines()
+    rows = {line.split()[0]: line.split()[1:] for line in shown if line.startswith((*found,))}
+    assert (len(rows["fit"]), len(rows["chain"])) == (4, 6)
 
 
 def test_watch_ends_with_the_dag(tmp_path: Path) -> None:
