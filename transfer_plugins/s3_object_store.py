@@ -131,6 +131,7 @@ class S3ObjectStore(ObjectStore):
             return self._once_more(read) if length else b""
 
     def _once_more(self, read: Callable[[], Read]) -> Read:
+        _import_boto3()
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
         for last in (False, False, True):
@@ -283,6 +284,7 @@ class S3ObjectStore(ObjectStore):
     @contextmanager
     def _naming(self, key: str) -> Iterator[None]:
         """Turn errors of boto3 into ours, with bucket, key and what S3 said."""
+        _import_boto3()
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -336,7 +338,22 @@ def _told_by_s3(error: "ClientError", where: str) -> TransferError:
     )
 
 
+_importing = threading.Lock()
+
+
+def _import_boto3() -> None:
+    """Import boto3 in one thread only: its modules import each other.
+
+    Where two threads begin with different ones, Python lets one of them see a module half made
+    ("cannot import name 'Session' from partially initialized module").
+    """
+    with _importing:
+        import boto3.exceptions
+        import boto3.session  # noqa: F401
+
+
 def _make_client(endpoint_url: str | None) -> "S3Client":
+    _import_boto3()
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
