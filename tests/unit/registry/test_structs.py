@@ -3,6 +3,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -305,3 +307,37 @@ def test_either_reader_refuses_what_is_damaged(read: Callable[[bytes, str], Delt
             read(damaged, KEY)
     with pytest.raises(NewerFormatError, match="upgrade"):
         read(altered('"format":3', '"format":99'), KEY)
+
+
+# Every round makes all types anew, in eight threads at the same moment.
+_IN_THREADS = """
+import sys, threading
+from registry import structs
+content, key = sys.stdin.buffer.read(), sys.argv[1]
+sys.setswitchinterval(1e-6)
+errors = []
+
+def read(start):
+    start.wait()
+    try:
+        structs.read_delta_fast(content, key)
+    except Exception as error:
+        errors.append(error)
+
+for _ in range(30):
+    structs.struct_of.cache_clear()
+    structs._delta_decoders.cache_clear()
+    start = threading.Barrier(8)
+    threads = [threading.Thread(target=read, args=[start]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+assert not errors, errors
+"""
+
+
+def test_types_are_made_in_one_thread_at_a_time() -> None:
+    command = [sys.executable, "-c", _IN_THREADS, KEY]
+    done = subprocess.run(command, input=write_delta(DELTA), capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
