@@ -4,6 +4,7 @@
 pytest_plugins = [
     "tests.fix_bundle",
     "tests.fix_chain",
+    "tests.fix_environment",
     "tests.fix_hypothesis",
     "tests.fix_https",
     "tests.fix_merge",

@@ -101,7 +101,8 @@ def _console() -> "Console":
     from rich.console import Console
 
     found = Console()
-    if not found.is_terminal and "COLUMNS" not in os.environ:
+    # An empty COLUMNS, as some CI systems set it, states no width.
+    if not found.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         found.width = _WIDE
     return found
 

@@ -177,7 +177,10 @@ def test_quanta_of_a_job_half_done_stand_by_their_deltas(
     assert list(present(status(place))) == list(present(found, "jobs"))
 
 
-def test_quanta_of_a_cluster_stand_at_their_tasks(tmp_path: Path) -> None:
+def test_quanta_of_a_cluster_stand_at_their_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     place, datastore = chain(tmp_path, SUBMITTED + STARTED + WITH_CODE_1, GOOD, BAD, None)
     found = {task["label"]: task for task in status(place, "--datastore", datastore)["tasks"]}
     assert {label: present(task) for label, task in found.items()} == {
@@ -226,11 +229,14 @@ def test_numbers_are_whole_in_a_narrow_terminal(
     assert width < 60 or max(map(len, shown.splitlines())) <= width
 
 
+@pytest.mark.parametrize("columns", [None, ""])
 def test_lines_are_not_broken_where_there_is_no_terminal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str | None
 ) -> None:
     submission_of("failures", tmp_path, RUN)
     monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
     [line] = [line for line in invoke(tmp_path).stdout.splitlines() if line.startswith("memory")]
     assert line.split()[1:3] == ["0", "1"]
     assert line.rstrip().endswith("the task needed more memory")
