@@ -30,10 +30,11 @@ $(VENV)/test-installed: pyproject.toml | $(BIN)/python
 demo: $(VENV)/demo-installed
 	$(BIN)/quantum-exec demo
 
-# Many tests wait for processes: half as many workers again as there are cores.
+# Many tests wait for processes: half as many workers again as there are cores. Each worker takes
+# neighbouring tests (worksteal), so that what a module prepares is prepared once.
 WORKERS ?= $(shell expr $$(nproc) \* 3 / 2)
 test: $(VENV)/test-installed
-	$(BIN)/python -m pytest -m "not pool" -n $(WORKERS) --maxprocesses 8 $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m "not pool" -n $(WORKERS) --maxprocesses 8 --dist worksteal $(PYTEST_OPTIONS)
 
 test-pool: $(VENV)/test-installed
 	$(BIN)/python -m pytest -m pool tests/pool $(PYTEST_OPTIONS)
