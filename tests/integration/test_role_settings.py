@@ -2,11 +2,13 @@
 """What a site sets for a role, or a server speaks, changes nothing about a merge."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import psycopg
 import pytest
 
-from merger import schema
+from merger import schema, statements
 from merger.central_registry import CentralRegistry
 from merger.merge import merge_run
 from merger.settings import SettingsError
@@ -14,11 +16,13 @@ from merger.verification import verify_run
 from tests import dumps, factories
 from tests.fix_merge import MergeSite
 from tests.fix_postgres import PostgresServer
+from tests.processes import wait_until
 
+# BEGIN is under the role's limits yet, and a busy machine must have time for it.
 SETTINGS = {
-    "statement_timeout": "'1ms'",
+    "statement_timeout": "'300ms'",
     "lock_timeout": "'1ms'",
-    "idle_in_transaction_session_timeout": "'1ms'",
+    "idle_in_transaction_session_timeout": "'100ms'",
     "default_transaction_isolation": "serializable",
     "default_transaction_deferrable": "on",
     "standard_conforming_strings": "off",
@@ -57,6 +61,26 @@ def role(site: MergeSite) -> Iterator[str]:
     execute(site.address, "DROP ROLE odd_settings")
 
 
+@contextmanager
+def kept_waiting(address: str) -> Iterator[None]:
+    """Let a merge wait for its lock longer than its role may wait for anything."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'odd_settings'"
+        " AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '400ms'"
+    )
+
+    def release_late() -> None:
+        with psycopg.connect(address, autocommit=True) as watching:
+            wait_until(lambda: watching.execute(waiting).fetchone() == (1,), "the merge waits")
+        holder.rollback()
+
+    with psycopg.connect(address) as holder, ThreadPoolExecutor(1) as pool:
+        holder.execute(statements.LOCK_ALONE)
+        released = pool.submit(release_late)
+        yield
+        released.result()
+
+
 def test_a_merge_does_not_depend_on_settings_of_its_role(
     site: MergeSite, role: str, other_database: str
 ) -> None:
@@ -69,7 +93,8 @@ def test_a_merge_does_not_depend_on_settings_of_its_role(
         merge_run(registry, site.store, site.graph.run)
         expected = verify_run(registry, site.store, site.graph.run)
     with CentralRegistry(role) as registry:
-        merge_run(registry, site.store, site.graph.run)
+        with kept_waiting(site.address):
+            merge_run(registry, site.store, site.graph.run)
         found = verify_run(registry, site.store, site.graph.run)
     assert site.dump() == dumps.dump(other_database)
     assert found.findings == expected.findings
